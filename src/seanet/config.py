@@ -1,0 +1,240 @@
+"""Every setting of a model and of a run, once, as frozen dataclasses.  Free of torch: the command line reads it at once.
+
+"Row n" is row n of the table of gaps in docs/paper.md: what the paper leaves open, what its authors ran, what we do.
+Defaults are ours; ``recipes.paper_code`` sets what the authors ran.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+Positive = Annotated[float, Gt(0)]
+Count = Annotated[int, Ge(1)]
+Whole = Annotated[int, Ge(0)]
+Share = Annotated[float, Interval(ge=0, le=1)]
+
+
+class Part:
+    """A part of the configuration; unknown keys in files and overrides are errors."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Backbone(Part):
+    name: str = "resnet50"
+    """``resnet50``, ``resnet101``, ``resnext101_64x4d``, ``mobilenet_v2`` of torchvision, or ``timm/NAME`` for any
+    timm model with ``features_only`` maps of strides 4, 8, 16 and 32."""
+    weights: str = "imagenet"
+    """What training starts from: ``none``; ``imagenet`` (carried by an installed package, or in torch's cache, or
+    fetched when that is allowed); ``auto`` (the same without fetching, else none); or a file of weights."""
+    norm: Literal["frozen", "batch", "sync", "group"] = "frozen"
+    frozen_stages: Annotated[int, Interval(ge=0, le=5)] = 2
+    """How many of the stem and the four stages, from the image on, keep their weights."""
+    channels: Count = 256
+    """Width of the feature pyramid, and so of the heads."""
+
+
+@dataclass(frozen=True)
+class Rpn(Part):
+    anchor_sizes: Annotated[tuple[Positive, ...], "one for each of the five pyramid levels"] = (32, 64, 128, 256, 512)
+    aspect_ratios: tuple[Positive, ...] = (0.5, 1.0, 2.0)
+    positive_iou: Share = 0.7
+    negative_iou: Share = 0.3
+    sampled: Count = 256
+    """Anchors of an image that enter the loss."""
+    positive_share: Share = 0.5
+    before_nms: tuple[Count, Count] = (2000, 1000)
+    """Proposals of each level kept for the suppression: in training, in prediction."""
+    after_nms: tuple[Count, Count] = (2000, 1000)
+    """Proposals of an image: in training, in prediction."""
+    nms: Share = 0.7
+
+
+@dataclass(frozen=True)
+class Sampling(Part):
+    """RoIs of an image that train the heads."""
+
+    iou: Share = 0.5
+    rois: Count = 512
+    positive_share: Share = 0.25
+
+
+@dataclass(frozen=True)
+class Pool(Part):
+    kind: Literal["nearest", "fused"] = "nearest"
+    """Row 1.  ``nearest``: the one level that fits the RoI; ``fused``: all four levels, then two 1 x 1 convolutions."""
+    samples: Whole = 2
+    """Points a side and cell; 0 lets RoIAlign adapt to the size of the RoI."""
+
+
+@dataclass(frozen=True)
+class ClassicBox(Part):
+    """Mask R-CNN's box head: two fully connected layers."""
+
+    kind: Literal["classic"] = "classic"
+    size: Count = 7
+    width: Count = 1024
+
+
+@dataclass(frozen=True)
+class FcnBox(Part):
+    """SEANet's fully convolutional box head with its B-IoU branch (section 3.1)."""
+
+    kind: Literal["fcn"] = "fcn"
+    size: Count = 7
+    convs: Count = 4
+    regression: Literal["roi", "pixels"] = "roi"
+    """Row 2.  Unit of the predicted distances: half a side of the RoI, or pixels of the network's image."""
+    points: Literal["continuous", "floor"] = "continuous"
+    """Row 3.  Cell points of equation 1 as they are, or floored with boxes whose last pixel counts."""
+    positives: Literal["matched", "any"] = "matched"
+    """Row 4.  Cells inside the ground truth their RoI matches (IoU of ``sampling.iou``), or inside any ground truth."""
+    giou_clamp: Literal["shifted", "plain"] = "shifted"
+    """Row 5.  What is kept above zero before the logarithm: (GIoU + 1) / 2, or GIoU itself."""
+    iou_target: Literal["giou", "iou", "clamped_giou"] = "giou"
+    """Row 6.  What the B-IoU branch learns to predict."""
+    iou_detached: bool = True
+    """Row 6.  Keep the gradient of the B-IoU loss out of the regression tower's boxes."""
+    iou_loss: Literal["squared", "cross_entropy"] = "squared"
+    """Row 7."""
+    iou_activation: Literal["clamp", "sigmoid"] = "clamp"
+    """Row 7.  What maps the B-IoU output to 0..1 at inference; ``cross_entropy`` wants ``sigmoid``."""
+    iou_power: Share | None = None
+    """Row 7.  None: score = class x iou; a: score = class^(1-a) x iou^a."""
+    cell: Literal["product", "class_first"] = "product"
+    """Row 8.  The cell that speaks for its RoI: the best product of all classes, or of the class with the best score."""
+    normaliser: Literal["positives", "positives_and_rois"] = "positives"
+    """Row 9.  What the sums of the losses are divided by."""
+    class_weight: Positive = 1.0
+    regression_weight: Positive = 1.0
+    iou_weight: Positive = 0.5
+
+
+@dataclass(frozen=True)
+class ClassicMask(Part):
+    """Mask R-CNN's mask head: four convolutions and one deconvolution."""
+
+    kind: Literal["classic"] = "classic"
+    size: Count = 14
+    """Cells a side of the RoI crop; masks have twice as many."""
+    convs: Count = 4
+    target: Literal["soft", "hard", "integer"] = "soft"
+    """Row 12.  Share of each cell that the object covers; the same cut at one half; the same with RoIs rounded to pixels."""
+
+
+@dataclass(frozen=True)
+class EdgeMask(Part):
+    """SEANet's mask head with channel attention and supervised edge attention (section 3.2)."""
+
+    kind: Literal["edge"] = "edge"
+    size: Count = 14
+    """Cells a side of the RoI crop; masks have twice as many."""
+    convs: Count = 4
+    reduction: Count = 16
+    """Narrowing of the two fully connected layers of the channel attention."""
+    target: Literal["soft", "hard", "integer"] = "soft"
+    """Row 12.  As for the classic mask head."""
+    edge_context: bool = True
+    """Row 10.  Look one cell past the RoI, so that edges are the object's, never the crop's or the image's."""
+    edge_positive_weight: Positive | None = None
+    """Row 11.  Weight of an edge cell; None: equation 2, for each RoI."""
+    activation: Literal["linear", "relu"] = "linear"
+    """Row 14.  What stands between the pairs of convolutions that could be collapsed into one."""
+    background_channel: bool = False
+    """Row 15.  One more mask channel, for the background, that is never trained."""
+    mask_weight: Positive = 1.0
+    edge_weight: Positive = 1.0
+
+
+BoxHead = ClassicBox | FcnBox
+MaskHead = ClassicMask | EdgeMask
+
+
+@dataclass(frozen=True)
+class Detections(Part):
+    """Row 16.  What leaves the box head."""
+
+    score: Share = 0.05
+    nms: Share = 0.5
+    limit: Count = 100
+    """Detections of an image; evaluation counts as many."""
+
+
+@dataclass(frozen=True)
+class Data(Part):
+    """How images reach the network, and how training varies them.  Sides and areas are in pixels."""
+
+    short_sides: tuple[Count, ...] = (800,)
+    """Training draws one of them for each image; prediction takes the last."""
+    long_side: Count = 1333
+    flip: Share = 0.5
+    jitter: tuple[Positive, Positive] | None = None
+    """Large-scale jitter: range of a further factor of size; what grows past the frame is cropped."""
+    crop: Share = 0.0
+    """Probability of cutting out a random window of 50 to 100 % of each side."""
+    colour: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    """Strength of changes in brightness, contrast and saturation."""
+    copy_paste: Share = 0.0
+    """Probability of pasting objects of another image."""
+    max_pixels: Count = 200_000_000
+    """Larger image files are refused from their header."""
+    max_bad: Share = 0.01
+    """Training stops before it starts when more than this share of the annotations had to be skipped."""
+
+
+@dataclass(frozen=True)
+class Train(Part):
+    epochs: Positive = 24.0
+    steps: Count | None = None
+    """Optimiser steps; None: what ``epochs`` come to."""
+    batch: Count = 16
+    """Images of a step, over all devices and accumulated parts."""
+    accumulate: Count = 1
+    """Parts that a device takes its share of the batch in."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Positive = 0.02
+    """For 16 images a step; SGD scales it by ``batch`` / 16."""
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Ge(0)] = 1e-4
+    schedule: Literal["step", "cosine"] = "step"
+    drops: tuple[Share, ...] = (16 / 24, 22 / 24)
+    """Where in the run the step schedule divides the rate by ten."""
+    warmup: Whole = 1000
+    """Steps of the linear warm-up, at most a quarter of the run."""
+    warmup_from: Share = 0.001
+    """Share of the rate that the warm-up starts at."""
+    clip: Positive | None = 35.0
+    """Largest norm of the gradient."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema: Share | None = None
+    """Decay of the averaged weights that are evaluated and kept; None: none."""
+    seed: Whole = 0
+    workers: Whole = 2
+    """Processes that read images, for each device."""
+    devices: Count = 1
+    validate_every: Count = 1
+    """Epochs between evaluations."""
+    patience: Count | None = None
+    """Evaluations without a better metric after which training stops."""
+    metric: str = "segm/AP"
+    log_every: Count = 10
+
+
+@dataclass(frozen=True)
+class Config(Part):
+    """A recipe: all that makes a model and trains it.  Saved with every run and inside every checkpoint."""
+
+    recipe: str = "mask_rcnn_r50"
+    geometry: Literal["aligned", "legacy"] = "aligned"
+    """Row 13.  Continuous coordinates throughout, or torchvision's numbers (half-pixel RoIs, integer paste)."""
+    backbone: Backbone = field(default_factory=Backbone)
+    rpn: Rpn = field(default_factory=Rpn)
+    sampling: Sampling = field(default_factory=Sampling)
+    pool: Pool = field(default_factory=Pool)
+    box: BoxHead = field(default_factory=ClassicBox)
+    mask: MaskHead = field(default_factory=ClassicMask)
+    detections: Detections = field(default_factory=Detections)
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)

@@ -1,0 +1,96 @@
+"""Recipes: one function a model family, one name for each backbone.  Free of torch."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from difflib import get_close_matches
+
+from seanet.config import Backbone, Config, Data, Detections, EdgeMask, FcnBox, Pool, Rpn, Sampling, Train
+from seanet.errors import ConfigError
+
+
+def mask_rcnn(backbone: str) -> Config:
+    """Mask R-CNN, the baseline of every comparison."""
+    return BACKBONES[backbone](Config(recipe=f"mask_rcnn_{backbone}"))
+
+
+def seanet(backbone: str) -> Config:
+    """SEANet: the box head with B-IoU and the mask head with edge attention on the same Mask R-CNN."""
+    config = mask_rcnn(backbone)
+    return replace(
+        config,
+        recipe=f"seanet_{backbone}",
+        box=FcnBox(convs=2 if backbone == "lite" else 4),
+        mask=EdgeMask(convs=2 if backbone == "lite" else 4, reduction=4 if backbone == "lite" else 16),
+        detections=replace(config.detections, nms=0.6),
+    )
+
+
+def paper_code(config: Config) -> Config:
+    """What the authors' code does where the paper says nothing or something else (column "paper_code" of docs/paper.md)."""
+    return replace(
+        config,
+        recipe=config.recipe + "_paper_code",
+        geometry="legacy",
+        pool=Pool(kind="fused"),
+        box=FcnBox(
+            regression="pixels",
+            points="floor",
+            giou_clamp="plain",
+            iou_target="clamped_giou",
+            iou_detached=False,
+            iou_activation="sigmoid",
+            cell="class_first",
+            normaliser="positives_and_rois",
+        ),
+        mask=EdgeMask(target="integer", edge_context=False, edge_positive_weight=5.0, background_channel=True),
+        detections=Detections(score=0.05, nms=0.6, limit=1000),
+        train=replace(config.train, batch=40, lr=0.04, warmup=500, warmup_from=1 / 3),  # 0.1 a step of 8 x 5 images
+    )
+
+
+def _r50(config: Config) -> Config:
+    return config
+
+
+def _r101(config: Config) -> Config:
+    return replace(config, backbone=Backbone(name="resnet101"))
+
+
+def _x101(config: Config) -> Config:
+    return replace(config, backbone=Backbone(name="resnext101_64x4d"))
+
+
+def _lite(config: Config) -> Config:
+    """Made for a CPU: narrow, small images, few RoIs."""
+    return replace(
+        config,
+        backbone=Backbone(name="mobilenet_v2", weights="auto", norm="batch", frozen_stages=0, channels=64),
+        rpn=Rpn(anchor_sizes=(16, 32, 64, 128, 256), before_nms=(500, 300), after_nms=(300, 100), sampled=128),
+        sampling=Sampling(rois=64),
+        box=replace(config.box, width=256),
+        mask=replace(config.mask, convs=2),
+        data=Data(short_sides=(256,), long_side=448),
+        train=Train(batch=4, lr=0.08, warmup=100, ema=None),
+    )
+
+
+BACKBONES: dict[str, Callable[[Config], Config]] = {"r50": _r50, "r101": _r101, "x101": _x101, "lite": _lite}
+FAMILIES: dict[str, Callable[[str], Config]] = {"mask_rcnn": mask_rcnn, "seanet": seanet}
+
+
+def _all() -> dict[str, Config]:
+    plain = [family(backbone) for backbone in BACKBONES for family in FAMILIES.values()]
+    code = [paper_code(seanet(backbone)) for backbone in BACKBONES if backbone != "lite"]
+    return {config.recipe: config for config in plain + code}
+
+
+RECIPES: dict[str, Config] = _all()
+
+
+def recipe(name: str) -> Config:
+    """The configuration of that name; an unknown name is answered with the nearest ones."""
+    if name in RECIPES:
+        return RECIPES[name]
+    near = get_close_matches(name, RECIPES, 3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "'seanet recipes' lists them"
+    raise ConfigError(f"there is no recipe named {name!r}: {hint}", field="recipe", value=name)
