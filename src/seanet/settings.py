@@ -22,7 +22,7 @@ def to_dict(config: Config) -> Plain:
     return _plain(asdict(config))
 
 
-def from_dict(data: Mapping[str, Any]) -> Config:
+def from_dict(data: object) -> Config:
     """The configuration that a dictionary describes; what it leaves out takes its default.
 
     Raises ConfigError with a line for each unknown key and each wrong value.
@@ -38,7 +38,7 @@ def from_dict(data: Mapping[str, Any]) -> Config:
     return config
 
 
-def merge(config: Config, changes: Mapping[str, Any]) -> Config:
+def merge(config: Config, changes: object) -> Config:
     """``config`` with the nested ``changes``; another ``kind`` of head starts from that kind's defaults."""
     if not isinstance(changes, Mapping):
         raise ConfigError(f"settings are a mapping of names to values, got {_show(changes)}", value=changes)
@@ -162,14 +162,14 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _choices(annotation: Any) -> dict[str | None, type]:
+def _choices(annotation: Any) -> dict[str | None, Any]:
     """The dataclasses that a field can hold, by their ``kind``; empty for a plain value."""
     found = [c for c in get_args(annotation) or (annotation,) if isinstance(c, type) and is_dataclass(c)]
     return {getattr(c, "kind", None): c for c in found}
 
 
 @cache
-def _parts() -> dict[str, dict[str | None, type]]:
+def _parts() -> dict[str, dict[str | None, Any]]:
     """The parts of a configuration and the classes that each can be; a part without a kind has the one of None."""
     return {f.name: choices for f in fields(Config) if (choices := _choices(f.type))}
 
@@ -179,7 +179,7 @@ def _default_kinds() -> Plain:
     return {name: part["kind"] for name, part in to_dict(Config()).items() if isinstance(part, dict) and "kind" in part}
 
 
-def _class_at(parts: list[str], data: Mapping[str, Any]) -> type | None:
+def _class_at(parts: list[str], data: Mapping[str, Any]) -> Any:
     """The dataclass whose keys stand under that path, as far as ``data`` tells its kind."""
     if not parts:
         return Config
