@@ -1,0 +1,145 @@
+"""Images to a feature pyramid: a torchvision or timm network and torchvision's FPN.  B images, C channels."""
+
+from collections import OrderedDict
+from functools import partial
+
+import torch
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from seanet import config
+from seanet.errors import ConfigError, MissingExtra
+
+RESNETS = ("resnet50", "resnet101", "resnext101_64x4d")
+NORMS = {
+    "frozen": FrozenBatchNorm2d,
+    "batch": nn.BatchNorm2d,
+    "sync": nn.SyncBatchNorm,
+    "group": partial(nn.GroupNorm, 32),
+}
+
+
+class Backbone(nn.Module):
+    """Five maps of C channels with strides 4, 8, 16, 32 and 64."""
+
+    def __init__(self, body: nn.Module, widths: list[int], stages: list[list[nn.Module]], settings: config.Backbone):
+        super().__init__()
+        self.body = body
+        self.fpn = FeaturePyramidNetwork(widths, settings.channels, LastLevelMaxPool())
+        self._frozen = [module for stage in stages[: settings.frozen_stages] for module in stage]
+        for module in self._frozen:
+            module.requires_grad_(False)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> OrderedDict[str, Tensor]:
+        return self.fpn(self.body(images))
+
+    def train(self, mode: bool = True):
+        """Frozen stages keep their statistics too."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+
+def build_backbone(settings: config.Backbone) -> Backbone:
+    if settings.name.startswith("timm/"):
+        return _timm(settings)
+    if settings.name in RESNETS:
+        return _resnet(settings)
+    if settings.name == "mobilenet_v2":
+        return _mobilenet(settings)
+    raise ConfigError(
+        f"backbone.name: there is no backbone {settings.name!r}; known are {', '.join(RESNETS)}, mobilenet_v2"
+        " and timm/NAME",
+        field="backbone.name",
+        value=settings.name,
+    )
+
+
+def _resnet(settings: config.Backbone) -> Backbone:
+    network = getattr(torchvision.models, settings.name)(weights=None, norm_layer=_norm(settings.norm))
+    body = IntermediateLayerGetter(network, {f"layer{i + 1}": str(i) for i in range(4)})
+    stages = [[body["conv1"], body["bn1"]], *([body[f"layer{i + 1}"]] for i in range(4))]
+    return Backbone(body, [256, 512, 1024, 2048], stages, settings)
+
+
+def _mobilenet(settings: config.Backbone) -> Backbone:
+    """MobileNetV2 without its last convolution, which is as large as all the rest and made for classification."""
+    features = torchvision.models.mobilenet_v2(weights=None, norm_layer=_norm(settings.norm)).features
+    last = (3, 6, 13, 17)  # the last blocks with strides 4, 8, 16, 32
+    body = IntermediateLayerGetter(features, {str(block): str(i) for i, block in enumerate(last)})
+    blocks = list(body.values())
+    starts = (0, 2, 4, 7, 14, 18)
+    stages = [blocks[a:b] for a, b in zip(starts, starts[1:], strict=False)]
+    return Backbone(body, [24, 32, 96, 320], stages, settings)
+
+
+def _timm(settings: config.Backbone) -> Backbone:
+    try:
+        import timm
+    except ImportError:
+        raise MissingExtra("timm", "timm", f"the backbone {settings.name}") from None
+    if settings.norm == "group":
+        raise ConfigError("backbone.norm: 'group' is not available for timm backbones; take frozen, batch or sync")
+    name = settings.name.removeprefix("timm/")
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:3]) or "see timm.list_models()"
+        raise ConfigError(f"backbone.name: timm has no model {name!r} ({near})", field="backbone.name", value=name)
+    network = timm.create_model(name, features_only=True, pretrained=False)
+    strides = network.feature_info.reduction()
+    if not {4, 8, 16, 32} <= set(strides):
+        raise ConfigError(f"backbone.name: {settings.name} gives maps of strides {strides}; 4, 8, 16 and 32 are needed")
+    body = _TimmMaps(network, [strides.index(stride) for stride in (4, 8, 16, 32)])
+    widths = [network.feature_info.channels()[i] for i in body.picked]
+    stages = [[network]] if settings.frozen_stages == 5 else [[]]
+    if 0 < settings.frozen_stages < 5:
+        raise ConfigError("backbone.frozen_stages: timm backbones are trained whole (0) or kept whole (5)")
+    return Backbone(_with_norm(body, settings.norm), widths, stages, settings)
+
+
+class _TimmMaps(nn.Module):
+    """Four of a timm network's maps, channels first."""
+
+    def __init__(self, network: nn.Module, picked: list[int]):
+        super().__init__()
+        self.network, self.picked = network, picked
+        self.widths = [network.feature_info.channels()[i] for i in picked]
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        maps = self.network(images)
+        return OrderedDict((str(i), self.first(maps[p], self.widths[i])) for i, p in enumerate(self.picked))
+
+    @staticmethod
+    def first(features: Tensor, width: int) -> Tensor:
+        """Transformers such as Swin put channels last."""
+        return features if features.shape[1] == width else features.permute(0, 3, 1, 2).contiguous()
+
+
+def _norm(name: str):
+    return NORMS[name]
+
+
+def _with_norm(body: nn.Module, name: str) -> nn.Module:
+    if name == "sync":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(body)
+    if name == "frozen":
+        from timm.utils import freeze_batch_norm_2d
+
+        return freeze_batch_norm_2d(body)
+    return body
+
+
+def normalise(images: Tensor, sizes: list[tuple[int, int]], mean: Tensor, std: Tensor) -> Float[Tensor, "b 3 h w"]:
+    """uint8 RGB to the statistics of ImageNet; padding becomes zero after that, as the convolutions' own padding is."""
+    scaled = (images.to(mean.dtype) / 255 - mean) / std
+    height, width = images.shape[-2:]
+    if all(size == (height, width) for size in sizes):
+        return scaled
+    limit = torch.tensor(sizes, device=images.device)
+    rows = torch.arange(height, device=images.device) < limit[:, 0:1]  # (B, H)
+    columns = torch.arange(width, device=images.device) < limit[:, 1:2]
+    return scaled * (rows[:, None, :, None] & columns[:, None, None, :])

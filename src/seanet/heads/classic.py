@@ -1,0 +1,81 @@
+"""The heads of Mask R-CNN, the baseline of every comparison.  Parameter names are torchvision's.
+
+R RoIs, K classes (torchvision's layers have K + 1 rows, the first for the background), M = 2 size mask cells a side.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+
+from seanet import config
+from seanet.heads import Candidates
+from seanet.types import Matched, Rois, Target
+
+
+class ClassicBoxHead(nn.Module):
+    """Two fully connected layers, one softmax over the classes, one box for each class (Fast R-CNN)."""
+
+    def __init__(self, settings: config.ClassicBox, classes: int, channels: int):
+        super().__init__()
+        self.size = settings.size
+        self.box_head = TwoMLPHead(channels * settings.size**2, settings.width)
+        self.box_predictor = FastRCNNPredictor(settings.width, classes + 1)
+        self.coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+
+    def forward(self, crops: Float[Tensor, "r c s s"]) -> tuple[Float[Tensor, "r k1"], Float[Tensor, "r k4"]]:
+        """-> class logits, box deltas."""
+        logits, deltas = self.box_predictor(self.box_head(crops))
+        return logits.float(), deltas.float()
+
+    def loss(self, crops: Tensor, rois: Rois, matched: Matched, targets: list[Target]) -> dict[str, Tensor]:
+        logits, deltas = self(crops)
+        positive = torch.nonzero(matched.labels).flatten()
+        deltas = deltas.view(len(logits), -1, 4)[positive, matched.labels[positive]]
+        wanted = self.coder.encode_single(matched.boxes[positive], rois.boxes[positive])
+        count = max(len(logits), 1)
+        return {
+            "box_class": F.cross_entropy(logits, matched.labels, reduction="sum") / count,
+            "box_regression": F.smooth_l1_loss(deltas, wanted, beta=1 / 9, reduction="sum") / count,
+        }
+
+    def decode(self, crops: Tensor, rois: Rois, threshold: float) -> Candidates:
+        logits, deltas = self(crops)
+        boxes = self.coder.decode_single(deltas, rois.boxes).view(len(logits), -1, 4)[:, 1:]
+        probability = logits.softmax(1)[:, 1:]
+        return Candidates(rois.image, boxes, probability, probability)
+
+
+class ClassicMaskHead(nn.Module):
+    """Convolutions, one deconvolution, a mask for each class."""
+
+    context = 0
+
+    def __init__(self, settings: config.ClassicMask, classes: int, channels: int):
+        super().__init__()
+        self.size, self.target = settings.size, settings.target
+        self.mask_head = MaskRCNNHeads(channels, (channels,) * settings.convs, 1)
+        self.mask_predictor = MaskRCNNPredictor(channels, channels, classes + 1)
+
+    def forward(self, crops: Float[Tensor, "r c s s"]) -> Float[Tensor, "r k1 m m"]:
+        """-> mask logits."""
+        return self.mask_predictor(self.mask_head(crops)).float()
+
+    def loss(self, crops: Tensor, labels: Int[Tensor, " r"], targets: Float[Tensor, "r m m"]) -> dict[str, Tensor]:
+        """targets: share of each cell that the object covers."""
+        logits = of_class(self(crops), labels)
+        wanted = targets if self.target == "soft" else (targets >= 0.5).to(targets)
+        return {"mask": F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / max(wanted.numel(), 1)}
+
+    def probability(
+        self, crops: Tensor, labels: Int[Tensor, " r"], edges: bool = False
+    ) -> tuple[Float[Tensor, "r m m"], None]:
+        """Masks of the given classes; this head knows no edges."""
+        return of_class(self(crops), labels).sigmoid(), None
+
+
+def of_class(logits: Float[Tensor, "r k m m"], channel: Int[Tensor, " r"]) -> Float[Tensor, "r m m"]:
+    return logits[torch.arange(len(channel), device=channel.device), channel]

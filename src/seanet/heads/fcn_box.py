@@ -1,0 +1,184 @@
+"""The fully convolutional box head with its B-IoU branch (section 3.1 of the paper).
+
+R RoIs, K classes, S cells a side (7), P positive cells.  Cells are counted row by row, 0 .. S*S - 1.
+"Row n" is row n of the table of gaps in docs/paper.md.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
+
+from seanet import config
+from seanet.boxes import boxes_around, cell_points, distances, legacy_cell_points, ltrb_iou
+from seanet.heads import Candidates
+from seanet.types import Matched, Rois, Target
+
+PRIOR = 0.01  # probability of every class at the start (focal loss)
+WIDEST = 8.0  # exp() of more is no box of any image
+
+
+class Positives(NamedTuple):
+    """Cells that learn a class and a box."""
+
+    roi: Int[Tensor, " p"]
+    cell: Int[Tensor, " p"]
+    label: Int[Tensor, " p"]  # 1..K
+    ltrb: Float[Tensor, "p 4"]  # pixels from the cell's point to the sides of its ground truth
+
+
+class FullyConvBoxHead(nn.Module):
+    """Figure 2a: three towers that keep the RoI's cells; one box a RoI, that of its best cell by class score x B-IoU."""
+
+    def __init__(self, settings: config.FcnBox, classes: int, channels: int):
+        super().__init__()
+        self.settings, self.size = settings, settings.size
+        self.class_tower = tower(channels, channels, settings.convs)
+        self.box_tower = tower(channels, channels, settings.convs)
+        self.iou_tower = tower(2 * channels, channels, settings.convs)
+        self.class_logits = predictor(channels, classes)
+        self.log_ltrb = predictor(channels, 4)
+        self.iou = predictor(channels, 1)
+        nn.init.constant_(self.class_logits.bias, -torch.tensor((1 - PRIOR) / PRIOR).log().item())
+
+    def forward(
+        self, crops: Float[Tensor, "r c s s"]
+    ) -> tuple[Float[Tensor, "r k s2"], Float[Tensor, "r 4 s2"], Float[Tensor, "r s2"]]:
+        """-> class logits, logarithms of (l, t, r, b), B-IoU before its activation."""
+        return self.classify(crops), *self.localise(crops)
+
+    def classify(self, crops: Float[Tensor, "r c s s"]) -> Float[Tensor, "r k s2"]:
+        return self.class_logits(self.class_tower(crops)).flatten(2).float()
+
+    def localise(self, crops: Float[Tensor, "r c s s"]) -> tuple[Float[Tensor, "r 4 s2"], Float[Tensor, "r s2"]]:
+        box = self.box_tower(crops)
+        iou = self.iou(self.iou_tower(torch.cat((crops, box), 1)))
+        return self.log_ltrb(box).flatten(2).float(), iou.flatten(1).float()
+
+    def loss(self, crops: Tensor, rois: Rois, matched: Matched, targets: list[Target]) -> dict[str, Tensor]:
+        """Equation 4.  The regression and B-IoU towers see only RoIs with positive cells: no other enters their loss."""
+        logits = self.classify(crops)
+        positive = self.assign(rois, matched, targets)
+        used, row = positive.roi.unique(return_inverse=True)
+        log_ltrb, iou_logit = self.localise(crops[used])
+        ltrb = self.to_pixels(log_ltrb[row, :, positive.cell], rois.boxes[positive.roi])
+        iou, giou = ltrb_iou(ltrb, positive.ltrb)
+        count = mean_over_ranks(logits.new_tensor(len(positive.roi))).clamp(min=1)
+        class_count = count + len(rois) * (self.settings.normaliser == "positives_and_rois")
+        one_hot = torch.zeros_like(logits)
+        one_hot[positive.roi, positive.label - 1, positive.cell] = 1
+        classification = sigmoid_focal_loss(logits, one_hot, alpha=0.25, gamma=2, reduction="sum")
+        return {
+            "box_class": self.settings.class_weight * classification / class_count,
+            "box_regression": self.settings.regression_weight * self.regression_loss(giou).sum() / count,
+            "box_iou": self.settings.iou_weight * self.iou_loss(iou_logit[row, positive.cell], iou, giou).sum() / count,
+        }
+
+    def decode(self, crops: Tensor, rois: Rois, threshold: float) -> Candidates:
+        """One box for each RoI, and the scores of the cell it comes from.
+
+        B-IoU is at most 1, so a RoI whose class scores stay below the threshold is out before the other two towers run.
+        """
+        probability = self.classify(crops).sigmoid()  # (R, K, S*S)
+        able = torch.nonzero(self.score(probability, torch.ones_like(probability)).amax((1, 2)) > threshold).flatten()
+        probability, rois = probability[able], rois[able]
+        log_ltrb, iou_logit = self.localise(crops[able])
+        iou = iou_logit.sigmoid() if self.settings.iou_activation == "sigmoid" else iou_logit.clamp(0, 1)
+        scores = self.score(probability, iou[:, None])
+        cell = self.best_cell(probability, scores)
+        rows = torch.arange(len(cell), device=cell.device)
+        ltrb = self.to_pixels(log_ltrb[rows, :, cell], rois.boxes)
+        boxes = boxes_around(self.points(rois.boxes)[rows, cell], ltrb)
+        return Candidates(
+            rois.image, boxes[:, None], scores[rows, :, cell], probability[rows, :, cell], iou[rows, cell]
+        )
+
+    def score(self, probability: Tensor, iou: Tensor) -> Tensor:
+        if self.settings.iou_power is None:
+            return probability * iou
+        return probability ** (1 - self.settings.iou_power) * iou**self.settings.iou_power
+
+    def best_cell(self, probability: Float[Tensor, "r k s2"], scores: Float[Tensor, "r k s2"]) -> Int[Tensor, " r"]:
+        if self.settings.cell == "product":  # row 8
+            return scores.amax(1).argmax(1)
+        label = probability.amax(2).argmax(1)
+        return scores[torch.arange(len(label), device=label.device), label].argmax(1)
+
+    def points(self, boxes: Float[Tensor, "r 4"]) -> Float[Tensor, "r s2 2"]:
+        make = cell_points if self.settings.points == "continuous" else legacy_cell_points  # row 3
+        return make(boxes, self.size)
+
+    def to_pixels(self, log_ltrb: Float[Tensor, "p 4"], boxes: Float[Tensor, "p 4"]) -> Float[Tensor, "p 4"]:
+        ltrb = log_ltrb.clamp(max=WIDEST).exp()
+        if self.settings.regression == "pixels":  # row 2
+            return ltrb
+        return ltrb * ((boxes[:, 2:] - boxes[:, :2]) / 2).repeat(1, 2)
+
+    @torch.no_grad()
+    def assign(self, rois: Rois, matched: Matched, targets: list[Target]) -> Positives:
+        """Row 4: the cells of labelled RoIs whose point lies inside the RoI's ground truth, or of all RoIs inside any."""
+        points = self.points(rois.boxes)
+        if self.settings.positives == "any":
+            labels, boxes = smallest_around(points, rois.image, targets)
+        else:
+            labels = matched.labels[:, None].expand(points.shape[:2])
+            boxes = matched.boxes[:, None].expand(*points.shape[:2], 4)
+        ltrb = distances(points, boxes)
+        roi, cell = torch.nonzero((ltrb.amin(2) > 0) & (labels > 0), as_tuple=True)
+        return Positives(roi, cell, labels[roi, cell], ltrb[roi, cell])
+
+    def regression_loss(self, giou: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
+        """Equation 5."""
+        if self.settings.giou_clamp == "plain":  # row 5
+            return -((giou.clamp(min=1e-6) + 1) / 2).log()
+        return -((giou + 1) / 2).clamp(min=1e-7).log()
+
+    def iou_loss(self, logit: Float[Tensor, " p"], iou: Float[Tensor, " p"], giou: Float[Tensor, " p"]) -> Tensor:
+        target = {"giou": giou, "iou": iou, "clamped_giou": giou.clamp(1e-6, 1)}[self.settings.iou_target]  # row 6
+        target = target.detach() if self.settings.iou_detached else target
+        if self.settings.iou_loss == "squared":  # row 7
+            return F.mse_loss(logit, target, reduction="none")
+        return F.binary_cross_entropy_with_logits(logit, target.clamp(0, 1), reduction="none")
+
+
+def tower(channels: int, width: int, convs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for i in range(convs):
+        conv = nn.Conv2d(width if i else channels, width, 3, padding=1, bias=False)
+        layers += [conv, nn.GroupNorm(min(32, width), width), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def predictor(channels: int, outputs: int) -> nn.Conv2d:
+    conv = nn.Conv2d(channels, outputs, 3, padding=1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def smallest_around(
+    points: Float[Tensor, "r s2 2"], image: Int[Tensor, " r"], targets: list[Target]
+) -> tuple[Int[Tensor, "r s2"], Float[Tensor, "r s2 4"]]:
+    """Label (0: none) and box of the smallest ground truth around each point."""
+    labels = torch.zeros(points.shape[:2], dtype=torch.int64, device=points.device)
+    boxes = points.repeat(1, 1, 2)
+    for i, target in enumerate(targets):
+        rows = torch.nonzero(image == i).flatten()
+        if len(target.boxes) == 0:
+            continue
+        inside = distances(points[rows, :, None], target.boxes.expand(len(rows), points.shape[1], -1, 4)).amin(3) > 0
+        sides = target.boxes[:, 2:] - target.boxes[:, :2]
+        area, best = torch.where(inside, sides.prod(1), torch.inf).min(2)
+        labels[rows] = torch.where(area < torch.inf, target.labels[best], 0)
+        boxes[rows] = target.boxes[best]
+    return labels, boxes
+
+
+def mean_over_ranks(count: Tensor) -> Tensor:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(count)
+        return count / torch.distributed.get_world_size()
+    return count

@@ -1,0 +1,101 @@
+"""RoIs: matched to ground truth, sampled, pooled from the pyramid (FPN, equation 1).  R RoIs, C channels, S cells a side."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torchvision.ops import box_iou, roi_align
+
+from seanet import config
+from seanet.types import Matched, Rois, Target
+
+STRIDES = (4, 8, 16, 32)
+
+
+@torch.no_grad()
+def match_and_sample(
+    proposals: list[Tensor], targets: list[Target], settings: config.Sampling
+) -> tuple[Rois, Matched]:
+    """Ground truth joins the proposals; at most ``settings.rois`` of each image come back, with what they match."""
+    rois, labels, boxes, index, first = [], [], [], [], 0
+    for proposal, target in zip(proposals, targets, strict=True):
+        proposal = torch.cat((proposal, target.boxes))
+        label, match = match_boxes(proposal, target, settings.iou)
+        keep = sample(label, settings.rois, settings.positive_share)
+        rois.append(proposal[keep])
+        labels.append(label[keep])
+        index.append(match[keep] + first)
+        boxes.append(target.boxes[match[keep]] if len(target.boxes) else proposal[keep])
+        first += len(target.boxes)
+    return Rois.cat(rois), Matched(torch.cat(labels), torch.cat(boxes), torch.cat(index))
+
+
+def match_boxes(proposals: Float[Tensor, "p 4"], target: Target, iou: float) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
+    """Label (0 below ``iou``) and row of the ground truth with the largest overlap, for each proposal."""
+    if len(target.boxes) == 0:
+        none = torch.zeros(len(proposals), dtype=torch.int64, device=proposals.device)
+        return none, none
+    overlap, match = box_iou(target.boxes, proposals).max(0)
+    return torch.where(overlap >= iou, target.labels[match], 0), match
+
+
+def sample(labels: Int[Tensor, " p"], size: int, positive_share: float) -> Int[Tensor, " s"]:
+    """Random rows: at most ``size * positive_share`` with a label, then background up to ``size``."""
+    positive = torch.nonzero(labels > 0).flatten()
+    negative = torch.nonzero(labels == 0).flatten()
+    positive = positive[torch.randperm(len(positive), device=labels.device)[: int(size * positive_share)]]
+    negative = negative[torch.randperm(len(negative), device=labels.device)[: size - len(positive)]]
+    return torch.cat((positive, negative))
+
+
+class NearestPool(nn.Module):
+    """RoIAlign from the one level that fits the RoI's size."""
+
+    def __init__(self, settings: config.Pool, size: int, aligned: bool):
+        super().__init__()
+        self.size, self.samples, self.aligned = size, settings.samples or -1, aligned
+
+    def forward(self, features: list[Tensor], rois: Rois) -> Float[Tensor, "r c s s"]:
+        """features: 4 x (B, C, H_i, W_i), finest first."""
+        boxes, level = indexed(rois), levels(rois.boxes)
+        crops = features[0].new_zeros(len(boxes), features[0].shape[1], self.size, self.size)
+        for i, (feature, stride) in enumerate(zip(features, STRIDES, strict=True)):
+            rows = torch.nonzero(level == i).flatten()
+            crop = roi_align(feature, boxes[rows], self.size, 1 / stride, self.samples, self.aligned)
+            crops = crops.index_copy(0, rows, crop.to(crops.dtype))
+        return crops
+
+
+class FusedPool(nn.Module):
+    """RoIAlign from every level, then two 1 x 1 convolutions: the authors' code, not their paper (row 1)."""
+
+    def __init__(self, settings: config.Pool, size: int, aligned: bool, channels: int):
+        super().__init__()
+        self.size, self.samples, self.aligned = size, settings.samples or -1, aligned
+        self.fuse = nn.Sequential(
+            nn.Conv2d(len(STRIDES) * channels, channels, 1), nn.Conv2d(channels, channels, 1)
+        )
+
+    def forward(self, features: list[Tensor], rois: Rois) -> Float[Tensor, "r c s s"]:
+        """features: 4 x (B, C, H_i, W_i), finest first."""
+        boxes = indexed(rois)
+        every = [
+            roi_align(feature, boxes, self.size, 1 / stride, self.samples, self.aligned)
+            for feature, stride in zip(features, STRIDES, strict=True)
+        ]
+        return self.fuse(torch.cat(every, 1))
+
+
+def indexed(rois: Rois) -> Float[Tensor, "r 5"]:
+    return torch.cat((rois.image[:, None].to(rois.boxes), rois.boxes), 1)
+
+
+def levels(boxes: Float[Tensor, "r 4"]) -> Int[Tensor, " r"]:
+    """0..3: a RoI of 224 pixels a side belongs to stride 16; each halving goes one level finer."""
+    side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+    return torch.floor(4 + torch.log2(side / 224) + 1e-6).clamp(2, 5).long() - 2
+
+
+def build_pool(settings: config.Pool, size: int, aligned: bool, channels: int) -> NearestPool | FusedPool:
+    if settings.kind == "fused":
+        return FusedPool(settings, size, aligned, channels)
+    return NearestPool(settings, size, aligned)
