@@ -1,3 +1,61 @@
-"""Instance segmentation whose masks keep their boundaries."""
+"""Instance segmentation whose masks keep their boundaries.
+
+    model = seanet.load("runs/mine")
+    instances = model.predict("image.jpg")
+
+The names below are all that is public here.  They are imported on first use, so ``import seanet`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seanet.config import Config as Config
+    from seanet.errors import UserError as UserError
+    from seanet.evaluation import evaluate as evaluate
+    from seanet.instances import Instances as Instances
+    from seanet.predict import build as build
+    from seanet.predict import load as load
+    from seanet.recipes import recipe as recipe
+    from seanet.training import train as train
+    from seanet.weights import import_torchvision as import_torchvision
 
 __version__ = "0.1.0"
+
+# No module of seanet may have one of these names: importing a module sets it as an attribute of its package.
+_HOMES = {
+    "Config": "config",
+    "Instances": "instances",
+    "UserError": "errors",
+    "build": "predict",
+    "evaluate": "evaluation",
+    "import_torchvision": "weights",
+    "load": "predict",
+    "recipe": "recipes",
+    "train": "training",
+}
+
+__all__ = [
+    "Config",
+    "Instances",
+    "UserError",
+    "__version__",
+    "build",
+    "evaluate",
+    "import_torchvision",
+    "load",
+    "recipe",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,3 @@
+from seanet.cli import main
+
+main()
