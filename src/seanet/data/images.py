@@ -1,0 +1,184 @@
+"""Image files and arrays to RGB.  Pillow decodes: it survives damaged files that crash other decoders.
+
+Grey levels of more than 8 bits follow one rule: uint16 is divided by 257; wider integers and floats are stretched from
+the file's own smallest to its largest value.  Alpha is dropped.  Of several frames the first counts.
+"""
+
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from seanet.errors import ImageError
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")  # MPO: photographs of phones, JPEG first
+MAX_PIXELS = 200_000_000
+FOREIGN = {b"ftypheic": "HEIC", b"ftypmif1": "HEIC", b"ftyphevc": "HEIC", b"JXL ": "JPEG XL", b"\xff\x0a": "JPEG XL"}
+FOREIGN |= {b"%PDF": "PDF", b"8BPS": "Photoshop", b"PK\x03\x04": "ZIP", b"\x1f\x8b": "gzip", b"\x93NUMPY": "NumPy"}
+
+
+def read_image(
+    path: Path | str,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    short_side: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Pixels of a file, (H, W, 3) uint8 RGB, turned upright as its EXIF entry says.
+
+    ``short_side`` lets a JPEG decode at a half, quarter or eighth of its size while its short side stays at least that.
+    ``size`` is the (height, width) that annotations were drawn on: pixels stay unturned if only then they fit it, and a
+    file that fits in neither way is an error.
+    """
+    with _opened(Path(path), max_pixels) as image:
+        upright = size is None or _upright_size(image) == size
+        if not upright and image.size != size[::-1]:
+            found = " x ".join(map(str, reversed(_upright_size(image))))
+            wanted = f"{size[1]} x {size[0]}"
+            _fail(path, f"is {found} pixels, but its annotations say {wanted}: correct width and height, or the file")
+        if short_side is not None:
+            shrink = min(image.size) // short_side
+            image.draft(None, (image.width // max(shrink, 1), image.height // max(shrink, 1)))
+        image.load()
+        return _rgb(ImageOps.exif_transpose(image) if upright else image, path)
+
+
+def image_size(path: Path | str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) of the upright image, from the file's header alone."""
+    with _opened(Path(path), max_pixels) as image:
+        return _upright_size(image)
+
+
+def to_rgb(array: np.ndarray) -> np.ndarray:
+    """An array of a user as (H, W, 3) uint8 RGB: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), the last without its alpha.
+
+    uint16 is divided by 257, bool is 0 or 255, floats run from 0 to 1.
+    """
+    array = np.asarray(array)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
+        raise ImageError(f"an image of shape {array.shape}: expected (height, width) or (height, width, 1, 3 or 4)")
+    array = _to_uint8(array[:, :, :3])
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+
+
+def _to_uint8(array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.uint16:
+        return _narrow(array)
+    if array.dtype == bool:
+        return array.astype(np.uint8) * 255
+    if array.dtype.kind != "f":
+        raise ImageError(f"an image of {array.dtype}: expected uint8, uint16, bool, or floats from 0 to 1")
+    if not (array.min() >= 0 and array.max() <= 1):
+        raise ImageError(
+            f"a float image with values {array.min():g}..{array.max():g}: scale them to 0..1, or use uint8"
+        )
+    return np.rint(array * 255).astype(np.uint8)
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    """uint16 to uint8: 65535 / 257 = 255, rounded."""
+    return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _rgb(image: Image.Image, path: Path | str) -> np.ndarray:
+    if image.mode.startswith("I;16"):
+        return to_rgb(_narrow(np.asarray(image).astype(np.uint16)))
+    if image.mode in ("I", "F"):
+        return to_rgb(_stretch(np.asarray(image, np.float64), path))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _stretch(values: np.ndarray, path: Path | str) -> np.ndarray:
+    """Smallest value to 0, largest to 255; a constant image becomes black."""
+    low, high = values.min(), values.max()
+    if not np.isfinite(high - low):
+        _fail(path, "holds values that are not finite: replace them by numbers")
+    return np.rint((values - low) * (255 / max(high - low, np.finfo(float).tiny))).astype(np.uint8)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return image.size if turned else image.size[::-1]
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """The file with its header read; whatever goes wrong inside becomes an ``ImageError`` that names the file."""
+    _require_file(path)
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file, formats=FORMATS) as image:
+                _require_pixels(path, image.size, max_pixels)
+                yield image
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        _fail(path, f"has more pixels than Pillow opens ({2 * Image.MAX_IMAGE_PIXELS:,}): make it smaller", error)
+    except UnidentifiedImageError as error:
+        _fail(path, _unknown(path), error)
+    except PermissionError as error:
+        _fail(path, "cannot be read: its permissions forbid it", error)
+    except (EOFError, OSError) as error:
+        cut = isinstance(error, EOFError) or any(word in str(error) for word in ("truncated", "broken data", "unrecog"))
+        _fail(path, "is truncated or damaged: fetch it again" if cut else f"cannot be decoded ({error})", error)
+    except (
+        SyntaxError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        ArithmeticError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
+        _fail(path, f"cannot be decoded ({type(error).__name__}: {error}): fetch it again or save it anew", error)
+
+
+def _require_file(path: Path) -> None:
+    """Looked at before opening: opening a pipe would wait for ever."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        _fail(path, "does not exist" if missing else f"cannot be reached ({error})", error)
+    if not stat.S_ISREG(status.st_mode):
+        _fail(path, "is a folder, not an image file" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+    if not status.st_size:
+        _fail(path, "is empty (0 bytes): fetch it again")
+    if not os.access(path, os.R_OK):
+        _fail(path, "cannot be read: its permissions forbid it")
+
+
+def _require_pixels(path: Path, size: tuple[int, int], max_pixels: int) -> None:
+    if size[0] * size[1] > max_pixels:
+        _fail(path, f"has {size[0]} x {size[1]} pixels, more than max_pixels = {max_pixels:,}: make it smaller")
+
+
+def _unknown(path: Path) -> str:
+    """Why no decoder took the file, from its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(256)
+    for mark, name in FOREIGN.items():
+        if mark in head[:16]:
+            return f"is a {name} file: convert it to JPEG or PNG"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text.startswith(b"<"):
+        kind = "an SVG drawing" if b"<svg" in text.lower() else "an HTML or XML page"
+        return f"is {kind}, not an image: fetch or convert it again"
+    if all(byte in b"\t\r\n\f" or 32 <= byte < 127 for byte in head):
+        return "is a text file, not an image"
+    return f"is damaged or of an unknown format: expected one of {', '.join(FORMATS)}"
+
+
+def _fail(path: Path | str, reason: str, cause: BaseException | None = None) -> None:
+    raise ImageError(f"{path} {reason}", file=Path(path)) from cause
