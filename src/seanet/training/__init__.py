@@ -1,0 +1,3 @@
+"""Training: ``train(config, data, out)``.  Needs the extra ``train``; lightning is imported when a run begins."""
+
+from seanet.training.run import Run as Run

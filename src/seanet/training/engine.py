@@ -1,0 +1,362 @@
+"""The loop: a thin Lightning module and one callback.  Lightning brings devices, precision, accumulation and averages.
+
+For Lightning the whole run is one epoch over one stream of batches that starts at any step; passes over the data,
+validation and stopping are decided here from the step alone, so that a run goes on exactly from the middle of a pass.
+"""
+
+import logging
+import math
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+
+from seanet import checkpoint
+from seanet.checkpoint import Meta
+from seanet.errors import CheckpointError, ConfigError, DivergenceError
+from seanet.training.log import Log
+from seanet.training.optim import Plan, optimizer
+from seanet.types import Batch
+
+Metrics = dict[str, Any]  # flat, such as segm/AP; numbers or None
+PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+LASTING = timedelta(hours=6)  # one process evaluates while the others wait
+
+
+@dataclass
+class Stream:
+    """Micro-batches of a whole run; ``start(step)`` gives those from that step on."""
+
+    start: Callable[[int], Iterable[Batch]]
+    length: int
+    step: int = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from self.start(self.step)
+
+
+@dataclass
+class Watch:
+    """Losses of the steps since the last look; looking waits for the device, so it happens each step only on a CPU."""
+
+    seen: list[tuple[int, list[int] | None, dict[str, Tensor]]] = field(default_factory=list)
+    start: float = field(default_factory=time.perf_counter)
+    first: int = 0
+
+    def add(self, step: int, batch: Batch, losses: dict[str, Tensor]) -> None:
+        self.seen.append((step, batch.ids, {name: value.detach() for name, value in losses.items()}))
+
+    def check(self, last: int = 0) -> None:
+        """Raise DivergenceError for the first step, of the ``last`` ones or of all, whose loss is not finite."""
+        for step, ids, losses in self.seen[-last:]:
+            terms = {name: float(value) for name, value in losses.items()}
+            if not math.isfinite(sum(terms.values())):
+                _diverged(step, ids, terms)
+
+    def take(self, step: int) -> dict[str, float]:
+        """Means since the last call, once they are known to be finite."""
+        self.check()
+        losses = [losses for _, _, losses in self.seen]
+        means = {name: float(torch.stack([loss[name] for loss in losses]).mean()) for name in losses[0]}
+        seconds = (time.perf_counter() - self.start) / max(1, step - self.first)
+        self.seen, self.start, self.first = [], time.perf_counter(), step
+        return {"seconds": seconds, "loss": sum(means.values()), **means}
+
+
+def _diverged(step: int, ids: list[int] | None, terms: dict[str, float]) -> None:
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
+    images = ", ".join(map(str, ids)) if ids else "unknown"
+    raise DivergenceError(
+        f"the loss of step {step} is not finite ({shown}) on the images with the ids {images}: "
+        f"lower train.lr, lengthen train.warmup or look at these images; the last checkpoint is good",
+        image_id=ids,
+        field=", ".join(name for name, value in terms.items() if not math.isfinite(value)),
+        value=terms,
+    )
+
+
+class Module(lightning.LightningModule):
+    """What happens in one step."""
+
+    def __init__(self, detector: nn.Module, plan: Plan, meta: Meta):
+        super().__init__()
+        self.detector, self.plan, self.meta = detector, plan, meta
+        self.watch, self.norm = Watch(), torch.zeros(())
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        losses = self.detector(batch)
+        self.watch.add(self.trainer.global_step + 1, batch, losses)
+        total = sum(losses.values())
+        if total.device.type == "cpu":
+            self.watch.check(last=1)
+        return total
+
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        torch.manual_seed(batch.seed)  # dropout of a backbone: a function of the step, like all else that is random
+        for group in self.optimizers().param_groups:
+            group["lr"] = self.plan.rate(self.trainer.global_step)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return optimizer(self.detector, self.plan.train)
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        self.norm = nn.utils.clip_grad_norm_(self.parameters(), self.plan.train.clip or math.inf)
+
+    def on_save_checkpoint(self, state: dict[str, Any]) -> None:
+        state["meta"] = self.described(state["global_step"])
+
+    def on_load_checkpoint(self, state: dict[str, Any]) -> None:
+        # Else a run that was complete and is made longer would stop at once.
+        state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+
+    def described(self, step: int, metrics: Metrics | None = None) -> Meta:
+        return replace(self.meta, step=step, epoch=self.plan.epoch(step), metrics=metrics or {})
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """Lightning's checkpoints as one safetensors file; a full disk stops the run only when it stays full."""
+
+    patience = 3
+
+    def __init__(self, say: Callable[[str], None]):
+        self.say, self.failures = say, 0
+
+    def save_checkpoint(self, checkpoint_: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        state = {name: value for name, value in checkpoint_.items() if name not in ("meta", "state_dict")}
+        weights = {name.removeprefix("detector."): value for name, value in checkpoint_["state_dict"].items()}
+        try:
+            checkpoint.save_state(path, weights, checkpoint_["meta"], state)
+            self.failures = 0
+        except CheckpointError as error:
+            self.failures += 1
+            if self.failures >= self.patience:
+                raise
+            self.say(f"warning: {error}")
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        weights, _, state = checkpoint.read_state(path)
+        return {**state, "state_dict": {f"detector.{name}": value for name, value in weights.items()}}
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+class Keeper(lightning.Callback):
+    """What happens between steps: rows of the log, validation, checkpoints, and the end."""
+
+    def __init__(self, folder: Path, evaluate: Callable[[nn.Module], Metrics], log: Log | None, ema: Any):
+        self.folder, self.evaluate, self.logbook, self.ema = folder, evaluate, log, ema
+        self.history: list[dict[str, Any]] = []
+        self.signals = Signals()
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        return max(self.history, key=lambda entry: entry["score"], default=None)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.history = state["history"]
+
+    def on_train_start(self, trainer: lightning.Trainer, module: Module) -> None:
+        self.signals.catch()
+        step = trainer.global_step
+        module.watch.first, module.watch.start = step, time.perf_counter()
+        stopped_before_validation = step and (not self.history or self.history[-1]["step"] < step)
+        if stopped_before_validation and module.plan.validates(step):
+            self._validate(trainer, module)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: Module, outputs: Any, batch: Any, index: int
+    ) -> None:
+        plan, step = module.plan, trainer.global_step
+        if (index + 1) % plan.train.accumulate:
+            return
+        stop = self.signals.agreed(trainer)
+        ends = plan.ends_epoch(step)
+        if ends or stop or step % plan.train.log_every == 0:
+            self._row(module, step)
+        if ends or stop:
+            self._save(trainer)
+        if plan.validates(step) and not stop:
+            self._validate(trainer, module)
+            self._save(trainer)
+            stop = self.signals.agreed(trainer) or self._no_better(plan.train.patience)
+        trainer.should_stop = bool(stop)
+
+    def _row(self, module: Module, step: int) -> None:
+        means = module.watch.take(step)
+        plan = module.plan
+        rate, norm = plan.rate(step - 1), float(module.norm)
+        if not math.isfinite(norm) and plan.train.precision != "fp16":  # whose scaler skips such steps
+            raise DivergenceError(f"the gradient of step {step} is not finite: lower train.lr or lengthen train.warmup")
+        if self.logbook:
+            self.logbook.row({"step": step, "epoch": plan.epoch(step), "lr": rate, "grad_norm": norm, **means})
+            losses = "  ".join(f"{name} {value:.3f}" for name, value in means.items() if name != "seconds")
+            self.logbook.screen.step(step, f"lr {rate:.2g}  {losses}")
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        trainer.save_checkpoint(self.folder / checkpoint.LAST, weights_only=False)
+
+    def _validate(self, trainer: lightning.Trainer, module: Module) -> None:
+        """Evaluate in the first process, with the averaged weights if there are any, and keep the best."""
+        step, metrics = trainer.global_step, None
+        if trainer.is_global_zero:
+            with self._averaged(trainer, module), self.signals.at_once():
+                metrics = self.evaluate(module.detector)
+                self._enter(module, step, metrics)
+        self.history = trainer.strategy.broadcast(self.history)
+        module.watch.start = time.perf_counter()
+
+    def _enter(self, module: Module, step: int, metrics: Metrics) -> None:
+        name = module.plan.train.metric
+        if name not in metrics:
+            known = ", ".join(metrics)
+            raise ConfigError(
+                f"there is no metric {name!r} to choose the best by (train.metric); there are {known}",
+                field="train.metric",
+            )
+        score = metrics[name]
+        entry = {
+            "step": step,
+            "epoch": module.plan.epoch(step),
+            "score": -1.0 if score is None or score != score else score,
+        }
+        best = self.best is None or entry["score"] > self.best["score"]
+        self.history.append(entry | {"metrics": metrics})
+        if best:
+            meta = module.described(step, metrics)
+            checkpoint.save_model(self.folder / checkpoint.BEST, module.detector.state_dict(), meta)
+        if self.logbook:
+            self.logbook.row({"step": step, "epoch": entry["epoch"], **metrics})
+            self.logbook.screen.say(
+                f"epoch {entry['epoch']:.4g}, step {step}: {name} {entry['score']:.4f}{' (best)' if best else ''}"
+            )
+
+    @contextmanager
+    def _averaged(self, trainer: lightning.Trainer, module: Module) -> Iterator[None]:
+        if self.ema:
+            self.ema.on_validation_epoch_start(trainer, module)
+        module.detector.eval()
+        try:
+            yield
+        finally:
+            module.detector.train()
+            if self.ema:
+                self.ema.on_validation_epoch_end(trainer, module)
+
+    def _no_better(self, patience: int | None) -> bool:
+        return patience is not None and len(self.history) - 1 - self.history.index(self.best) >= patience
+
+
+class Signals:
+    """SIGINT and SIGTERM end the run after its step; a second one, or one while nothing would be lost, at once."""
+
+    def __init__(self) -> None:
+        self.received, self.lossless, self.process = 0, False, os.getpid()
+
+    def catch(self) -> None:
+        """Lightning restores the former handlers when it ends."""
+        self.process = os.getpid()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                signal.signal(number, self._handle)
+            except ValueError:  # not the main thread: whoever owns that one decides
+                return
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if os.getpid() != self.process:
+            return  # a worker that reads images: the step that needs its batch is still to finish
+        again, self.received = self.received, number
+        if again or self.lossless:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        self.lossless = True
+        try:
+            yield
+        finally:
+            self.lossless = False
+
+    def agreed(self, trainer: lightning.Trainer) -> bool:
+        """Whether any process was told to stop."""
+        if trainer.world_size == 1:
+            return bool(self.received)
+        told = torch.tensor(float(self.received), device=trainer.strategy.root_device)
+        self.received = int(trainer.strategy.reduce(told, reduce_op="max"))
+        return bool(self.received)
+
+
+def fit(
+    detector: nn.Module,
+    stream: Stream,
+    evaluate: Callable[[nn.Module], Metrics],
+    plan: Plan,
+    meta: Meta,
+    folder: Path,
+    device: str,
+    log: Log | None,
+    resume: bool = False,
+) -> Keeper:
+    """Train; the returned keeper holds the history and the signal that ended the run, if one did."""
+    ema = EMAWeightAveraging(decay=plan.train.ema) if plan.train.ema is not None else None
+    keeper = Keeper(folder, evaluate, log, ema)
+    say = log.screen.say if log else (lambda text: None)
+    module = Module(detector.train(), plan, meta)
+    with _quiet():
+        trainer = _trainer(plan, [c for c in (ema, keeper) if c], device, SafeCheckpointIO(say))
+        try:
+            trainer.fit(module, stream, ckpt_path=folder / checkpoint.LAST if resume else None)
+        except SystemExit:
+            if not keeper.signals.received:  # else Lightning's answer to a second or an early interrupt
+                raise
+    return keeper
+
+
+def _trainer(plan: Plan, callbacks: list[Any], device: str, io: CheckpointIO) -> lightning.Trainer:
+    train = plan.train
+    backend = "nccl" if device == "cuda" else "gloo"
+    strategy = DDPStrategy(process_group_backend=backend, timeout=LASTING) if train.devices > 1 else "auto"
+    return lightning.Trainer(
+        accelerator=device,
+        devices=train.devices,
+        strategy=strategy,
+        precision=PRECISIONS[train.precision],
+        max_epochs=1,
+        accumulate_grad_batches=train.accumulate,
+        use_distributed_sampler=False,
+        callbacks=callbacks,
+        plugins=[io],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's adverts and advice; its import sets the level, so this comes after."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        yield
