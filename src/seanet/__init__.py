@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seanet.config import Config as Config
     from seanet.errors import UserError as UserError
-    from seanet.evaluation import evaluate as evaluate
+    from seanet.evaluation.run import evaluate as evaluate
     from seanet.instances import Instances as Instances
     from seanet.predict import build as build
     from seanet.predict import load as load
@@ -28,7 +28,7 @@ _HOMES = {
     "Instances": "instances",
     "UserError": "errors",
     "build": "predict",
-    "evaluate": "evaluation",
+    "evaluate": "evaluation.run",
     "import_torchvision": "weights",
     "load": "predict",
     "recipe": "recipes",

@@ -63,10 +63,11 @@ def main() -> None:
     app(prog_name="seanet")
 
 
-def show_version(wanted: bool) -> None:
+def show_version(wanted: bool) -> bool:
     if wanted:
         print(f"seanet {__version__}")
         raise typer.Exit()
+    return wanted
 
 
 @app.callback()
@@ -173,7 +174,7 @@ def val(
         raise UserError("--data DIR is needed: the folder of a COCO-style data set")
     require(checkpoint, "a checkpoint or the folder of a run")
     require(data, "a folder of data")
-    from seanet.evaluation import evaluate
+    from seanet.evaluation.run import evaluate
     from seanet.predict import load
 
     model = load(checkpoint, device)

@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -21,9 +20,9 @@ COCO = "predictions.json"
 class Outputs:
     """Files of each image as soon as it is added; ``predictions.json`` is whole when the ``with`` block ends well.
 
-    ``NAME.overlay.jpg`` shows the masks; ``NAME.labels.png`` (16 bits) numbers the instances from 1, best first, 0 being
-    background; ``NAME.edges.png`` shows the edge probability.  The COCO file has images, categories and annotations with
-    scores, as annotation tools read them; annotations go to the disk at once, so memory does not grow with them.
+    ``NAME.overlay.jpg`` shows the masks; ``NAME.labels.png`` (16 bits) numbers the instances from 1, best first, and 0
+    is background; ``NAME.edges.png`` shows the edge probability.  The COCO file has images, categories and annotations
+    with scores, as annotation tools read them; they go to the disk at once, so memory does not grow with their number.
     """
 
     def __init__(self, folder: Path | str, kinds: Sequence[str], category_ids: Sequence[int], names: Sequence[str]):
@@ -35,7 +34,7 @@ class Outputs:
         self.taken: set[str] = set()
         self.objects = 0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Outputs":
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if "coco" in self.kinds:

@@ -1,0 +1,197 @@
+"""The command line, in this process: what it prints where, and its exit codes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from seanet import __version__, cli
+from seanet.recipes import RECIPES
+
+
+def seanet(*args: object, code: int = 0):
+    result = CliRunner().invoke(cli.app, [str(arg) for arg in args])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes") / "data"
+    seanet("data", "synth", folder, "--images", 2, "--val", 2, "--size", 64)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A model that has learnt nothing, with scores above every threshold."""
+    from seanet.checkpoint import Meta, save_model
+    from seanet.predict import build
+    from seanet.settings import override
+
+    config = override(RECIPES["seanet_lite"], ["detections.score=0.0", "detections.limit=5", "data.short_sides=[64]"])
+    names = ("ring", "star", "fork", "crescent", "blob")
+    model = build(config, names)
+    path = tmp_path_factory.mktemp("run") / "best.safetensors"
+    save_model(path, model.detector.state_dict(), Meta(config, names, (1, 2, 3, 4, 5)))
+    return path
+
+
+def test_help_names_every_command():
+    text = seanet("--help").output
+    for command in ("train", "val", "predict", "info", "recipes", "demo", "doctor", "data"):
+        assert command in text
+        assert seanet(command, "--help").output
+    assert seanet("--version").output == f"seanet {__version__}\n"
+
+
+def test_as_a_module():
+    found = subprocess.run([sys.executable, "-m", "seanet", "--version"], capture_output=True, text=True, check=True)
+    assert found.stdout == f"seanet {__version__}\n"
+
+
+def test_recipes():
+    lines = json.loads(seanet("recipes", "--json").stdout)
+    assert list(lines) == list(RECIPES)
+    assert len(set(lines.values())) == len(lines), "two recipes read the same"
+    assert all(name in seanet("recipes").stdout for name in RECIPES)
+
+
+def test_mistakes_are_one_message_and_exit_code_2(tmp_path):
+    result = seanet("train", "seanet_lit", "--data", tmp_path, code=2)
+    assert result.stderr.startswith("error: there is no recipe named 'seanet_lit': did you mean seanet_lite")
+    assert not result.stdout
+    result = seanet("train", "seanet_lite", "--data", tmp_path, "--set", "train.lrr=1", "--lr", -1, code=2)
+    assert "train.lrr is no setting: did you mean train.lr?" in result.stderr
+    assert "train.lr should be greater than 0, got -1" in result.stderr
+    assert "does not exist" in seanet("val", tmp_path / "x.safetensors", "--data", tmp_path, code=2).stderr
+    assert "--data" in seanet("val", tmp_path, code=2).stderr
+    seanet("train", code=2)
+    seanet("nonsense", code=2)
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_debug_shows_where_a_mistake_arose(place):
+    from seanet.errors import ConfigError
+
+    args = ["train", "seanet_lit"]
+    with pytest.raises(ConfigError):
+        seanet(*args[:place], "--debug", *args[place:])
+
+
+def test_interruption(monkeypatch):
+    def interrupted(*args, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("seanet.data.synth.synthesise", interrupted)
+    assert "interrupted" in seanet("data", "synth", "x", code=130).stderr
+
+
+def test_synth_then_train_is_what_it_says(scenes):
+    assert (scenes / "annotations" / "instances_train.json").exists()
+    result = seanet("data", "synth", scenes, code=2)
+    assert "error:" in result.stderr
+
+
+def test_info_of_a_recipe():
+    found = json.loads(seanet("info", "seanet_lite", "--classes", 3, "--set", "box.convs=1", "--json").stdout)
+    assert found["recipe"] == "seanet_lite"
+    assert found["config"]["box"]["convs"] == 1
+    parts = ["backbone", "fpn", "rpn", "pool", "box_head", "mask_head"]
+    assert list(found["parameters"]) == ["total", "trainable", *parts]
+    assert found["parameters"]["total"] == sum(found["parameters"][part] for part in parts)
+
+
+def test_info_of_a_checkpoint(checkpoint):
+    for path in (checkpoint, checkpoint.parent):
+        found = json.loads(seanet("info", path, "--json").stdout)
+        assert found["class_names"] == ["ring", "star", "fork", "crescent", "blob"]
+        assert found["classes"] == 5
+
+
+def test_val(scenes, checkpoint, tmp_path):
+    file = tmp_path / "results.json"
+    result = seanet("val", checkpoint, "--data", scenes, "--max-detections", 3, "--results", file, "--json")
+    found = json.loads(result.stdout)
+    assert {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR"} <= set(found["bbox"])
+    assert set(found["bbox"]) == set(found["segm"])
+    assert found["images"] == 2
+    assert found["max_detections"] == 3
+    assert len(json.loads(file.read_text())) <= 6
+    table = seanet("val", checkpoint, "--data", scenes, "--per-class", "--set", "detections.limit=1").stdout
+    assert "segm" in table
+    assert "crescent" in table
+    assert "only detections" in seanet("val", checkpoint, "--data", scenes, "--set", "mask.convs=1", code=2).stderr
+
+
+def test_predict_goes_on_after_bad_files(scenes, checkpoint, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no image")
+    kinds = [part for kind in ("overlay", "coco", "labels", "edges") for part in ("--save", kind)]
+    out = tmp_path / "out"
+    result = seanet("predict", checkpoint, scenes / "val", bad, "--out", out, *kinds, "--json", code=1)
+    assert str(bad) in result.stderr
+    found = json.loads(result.stdout)
+    assert len(found["images"]) == 2
+    assert len(found["failed"]) == 1
+    assert all((tmp_path / file).exists() for row in found["images"] for file in row["files"])
+    assert sum(len(row["files"]) for row in found["images"]) == 6
+
+    content = json.loads((out / "predictions.json").read_text())
+    assert len(content["images"]) == 2
+    assert len(content["categories"]) == 5
+    assert [a["id"] for a in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))
+    labels = np.asarray(Image.open(next(out.glob("*.labels.png"))))
+    assert labels.shape == (64, 64)
+    assert not list(out.glob(".*")), "nothing unfinished stays"
+
+
+def test_predict_without_any_image(checkpoint, tmp_path):
+    seanet("predict", checkpoint, tmp_path, code=2)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"")
+    seanet("predict", checkpoint, bad, "--out", tmp_path / "out", code=2)
+    assert "choose from" in seanet("predict", checkpoint, bad, "--save", "film", code=2).stderr
+
+
+def test_equal_names_in_other_folders_do_not_overwrite(tmp_path):
+    from pathlib import Path
+
+    from seanet.report.outputs import Outputs
+
+    outputs = Outputs(tmp_path, [], [1], ["x"])
+    assert [outputs._name(Path(name)) for name in ("a/1.jpg", "b/1.jpg", "1-2.jpg")] == ["1", "1-2", "1-2-2"]
+
+
+def test_doctor():
+    found = json.loads(seanet("doctor", "--json").stdout)
+    assert found["ok"]
+    assert found["advice"]
+    assert all(found["versions"].values())
+    assert set(found["checks"].values()) == {"ok"}
+
+
+def test_public_names_resolve():
+    import seanet as package
+
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+
+
+def test_strict_json():
+    assert cli.finite({"a": float("nan"), 1: [float("inf"), 2.0, True]}) == {"a": None, "1": [None, 2.0, True]}
+
+
+def test_the_next_free_folder(tmp_path):
+    run = tmp_path / "seanet_lite"
+    assert cli.fresh(run) == run
+    run.mkdir()
+    (tmp_path / "seanet_lite-2").mkdir()
+    assert cli.fresh(run) == tmp_path / "seanet_lite-3"
