@@ -1,0 +1,157 @@
+"""Overlays, label maps, charts and pages."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seanet.report import draw
+from seanet.report.page import line_chart, ticks, write_page
+
+GREY = np.full((60, 80, 3), 100, np.uint8)
+
+
+def disc(radius):
+    y, x = np.mgrid[: 2 * radius, : 2 * radius] + 0.5
+    return np.hypot(x - radius, y - radius) < radius
+
+
+def dense(size, mask):
+    bits, x, y = mask
+    full = np.zeros((200, 200), bool)
+    full[50 + y : 50 + y + bits.shape[0], 50 + x : 50 + x + bits.shape[1]] = bits
+    return full[50 : 50 + size[0], 50 : 50 + size[1]]
+
+
+MASKS = [(disc(12), 10, 5), (disc(15), 60, -8), (disc(9), 3, 50), (disc(10), 20, 12), (np.zeros((0, 4), bool), 7, 7)]
+
+
+def test_overlay_changes_the_masks_and_nothing_else():
+    before = GREY.copy()
+    changed = (draw.overlay(GREY, MASKS) != GREY).any(-1)
+    assert (changed == np.any([dense((60, 80), mask) for mask in MASKS], 0)).all()
+    assert (before == GREY).all()
+
+
+def test_masks_outside_the_image_change_nothing():
+    away = [(disc(5), -30, 2), (disc(5), 2, 300), (disc(5), 90, 70)]
+    assert (draw.overlay(GREY, away) == GREY).all()
+    assert not draw.label_map((60, 80), away).any()
+
+
+def test_no_instances_leave_the_image_as_it_is():
+    assert (draw.overlay(GREY, [], [], [], np.zeros((0, 4))) == GREY).all()
+    assert not draw.edge_map((60, 80), []).any()
+
+
+def test_best_instance_lies_on_top_with_its_outline_in_full_colour():
+    both = [(np.ones((10, 10), np.uint8), 5, 5), (np.ones((10, 10), np.uint8), 10, 5)]
+    drawn = draw.overlay(GREY, both, alpha=0.5)
+    assert tuple(drawn[5, 12]) == draw.PALETTE[0]
+    assert tuple(drawn[5, 17]) == draw.PALETTE[1]
+    assert (drawn[8, 7] == np.round((100 + np.array(draw.PALETTE[0])) / 2)).all()
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_labels_and_boxes_stay_inside_the_image(scale):
+    boxes = np.array([(x, y, x + b.shape[1], y + b.shape[0]) for b, x, y in MASKS])
+    names = ["ring", "a very long name that is wider than the image", "é", "<b>", "none"]
+    drawn = draw.overlay(GREY, MASKS, names, [0.9, 0.5, 0.1, 1, 0], boxes, scale=scale)
+    assert drawn.shape == (60 * scale, 80 * scale, 3)
+    assert drawn.dtype == np.uint8
+
+
+def test_labels_avoid_each_other():
+    taken = []
+    for _ in range(4):
+        taken.append(draw._free((20, 20, 70, 50), (30, 10), (100, 100), taken))
+    assert sum(draw._shared(a, b) for i, a in enumerate(taken) for b in taken[:i]) == 0
+
+
+def test_mistakes_are_named():
+    with pytest.raises(ValueError, match="expected 5 labels"):
+        draw.overlay(GREY, MASKS, ["a"])
+    with pytest.raises(ValueError, match="uint8"):
+        draw.overlay(GREY / 255, MASKS)
+
+
+def test_edge_map_keeps_the_strongest_edge():
+    edges = [(np.full((4, 4), 0.3), 0, 0), (np.full((4, 4), 0.8), 2, -2)]
+    strongest = draw.edge_map((5, 7), edges)
+    assert strongest[0, 0] == np.float32(0.3)
+    assert strongest[1, 3] == np.float32(0.8)
+    assert strongest[4, 6] == 0
+    picture = draw.edge_overlay(GREY[:5, :7], edges)
+    assert (picture[4, 6] == 35).all()
+    assert (picture[1, 3] == draw.heat(np.array(0.8))).all()
+    assert draw.edge_overlay(GREY[:5, :7], edges, scale=2).shape == (10, 14, 3)
+
+
+def test_outline_is_the_inner_boundary():
+    assert draw.outline(np.ones((5, 6), bool)).sum() == 18
+    assert draw.outline(np.ones((5, 6), bool), 2).sum() == 28
+    assert not draw.outline(np.zeros((3, 3), bool)).any()
+
+
+def test_label_map_survives_its_file(tmp_path):
+    many = [(np.ones((1, 1), bool), i % 80, i // 80) for i in range(300)]
+    numbers = draw.label_map((60, 80), [*MASKS, *many])
+    assert numbers.dtype == np.uint16
+    assert numbers[17, 22] == 1, "the earlier instance counts"
+    assert numbers.max() > 255
+    path = draw.write_label_map(tmp_path / "maps" / "a.png", numbers)
+    assert (np.asarray(Image.open(path)) == numbers).all()
+    assert [p.name for p in path.parent.iterdir()] == ["a.png"]
+
+
+def test_page_needs_nothing_but_itself(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    rows = [[("Image", noise), ("Truth", Image.fromarray(GREY)), ("Edges", GREY[..., 0])], [("<i>", noise)]]
+    chart = line_chart({"mask": [(0, 1.0), (1, 0.5)]}, "Loss", "step", "loss")
+    path = write_page(tmp_path / "page.html", "A & <b>", [("AP", 41.2)], rows, ["First <script>"], [chart])
+    text = path.read_text()
+    sources = re.findall(r'src="([^"]*)"', text)
+    assert len(sources) == 4
+    assert all(source.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for source in sources)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", text)
+    assert not re.search(r"href=|@import|url\(|<script", text)
+    assert "A &amp; &lt;b&gt;" in text
+    assert "First &lt;script&gt;" in text
+    assert chart in text
+    assert write_page(path, "Empty").read_text().count("<section") == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_chart_is_sound_for_any_series():
+    nan = float("nan")
+    odd = {
+        "a & b": [],
+        "<one>": [(3, 2.0)],
+        "flat": [(0, 1), (5, 1)],
+        "gap": [(0, nan), (1, 1e-7)],
+        "long": [(i, i) for i in range(5000)],
+    }
+    for series in [{}, odd, {"flat": [(2, 0), (3, 0)]}, *({k: v} for k, v in odd.items())]:
+        svg = line_chart(series, "T < U", "x", "y")
+        tree = ElementTree.fromstring(svg)
+        assert "nan" not in svg
+        for line in tree.iter("polyline"):
+            points = [tuple(map(float, p.split(","))) for p in line.get("points").split()]
+            assert len(points) <= 300
+            assert all(0 <= x <= 560 and 0 <= y <= 300 for x, y in points)
+
+
+def test_legend_breaks_into_rows():
+    tree = ElementTree.fromstring(line_chart({f"a_long_name_{k}": [(0, 1), (1, k)] for k in range(9)}, "T"))
+    assert all(float(rect.get("x")) < 460 for rect in tree.iter("rect"))
+    assert len({rect.get("y") for rect in tree.iter("rect")}) > 1
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.013, 0.017), (-3, 1200), (5, 5), (0, 0), (-2, -2), (1e-9, 3e-9)])
+def test_ticks_span_the_data(low, high):
+    marks = ticks(low, high, 5)
+    assert 2 <= len(marks) <= 8
+    assert marks[0] <= low <= high <= marks[-1]
+    assert marks == sorted(set(marks))
