@@ -99,6 +99,8 @@ def test_mistakes_name_what_is_wrong(folder, tmp_path):
         synthesise(folder, 1)
     with pytest.raises(UserError, match="at least one"):
         synthesise(tmp_path / "a", 0)
+    with pytest.raises(UserError, match="none or more"):
+        synthesise(tmp_path / "a", 1, val=-1)
     with pytest.raises(UserError, match="64 to 4096"):
         synthesise(tmp_path / "a", 1, size=10)
     with pytest.raises(UserError, match="zebra"):

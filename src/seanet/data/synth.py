@@ -132,8 +132,9 @@ def render(
 def _check(out: Path, counts: dict[str, int], size: int, scene: Scene) -> None:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} is not empty; name a new or empty folder for the synthetic data set.", file=out)
-    if min(counts.values()) < 1:
-        raise UserError(f"Each split needs at least one image, got {counts}.", field="images", value=counts)
+    if counts["train"] < 1 or counts["val"] < 0:
+        wanted = "at least one image to train on and none or more to evaluate on"
+        raise UserError(f"A data set needs {wanted}, got {counts}.", field="images", value=counts)
     if not 64 <= size <= 4096:
         raise UserError(f"Images can have 64 to 4096 pixels a side, got {size}.", field="size", value=size)
     if not scene.classes or (unknown := set(scene.classes) - set(OUTLINES)):
