@@ -40,7 +40,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/ty check src
-	$(BIN)/codespell src tests docs benchmarks requirements README.md CHANGELOG.md CONTRIBUTING.md Makefile
+	$(BIN)/codespell $(wildcard src tests docs benchmarks examples *.md Makefile)
 
 bench: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

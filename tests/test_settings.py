@@ -82,7 +82,7 @@ def test_all_errors_at_once():
         ("train=4", "train should be a mapping of settings, got 4"),
         ("train.lr=.inf", "train.lr should be finite, got inf"),
         ("train.ema=true", "train.ema should be a number, got true"),
-        ("trian.lr=1", "trian is no setting: did you mean train?"),
+        ("trains.lr=1", "trains is no setting: did you mean train?"),
         ("data.short_sides=640", "data.short_sides should be a list such as [1, 2], got 640"),
         ("rpn.before_nms=[1]", "rpn.before_nms has the wrong number of values, got [1]"),
         ("train.steps=1.5", "train.steps should be a valid integer, got 1.5"),

@@ -216,7 +216,7 @@ def predict(
     rows: list[dict[str, Any]] = []
     with Outputs(out, kinds, model.categories.ids, model.categories.names) as outputs:
         for outcome in stream(model, images, edges="edges" in kinds):
-            if outcome.error is not None:
+            if outcome.pixels is None or outcome.instances is None:
                 failed.append(str(outcome.error))
                 say(f"error: {outcome.error}")
                 continue
