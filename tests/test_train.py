@@ -115,9 +115,10 @@ def test_cosine_schedule_and_short_warmup():
 
 def test_plan_counts_passes():
     plan = Plan(Train(epochs=2.5, batch=4, validate_every=2), images=10)
-    assert plan.steps == 6
-    assert [s for s in range(1, 7) if plan.ends_epoch(s)] == [3, 5, 6]
-    assert [s for s in range(1, 7) if plan.validates(s)] == [5, 6]
+    assert plan.steps == 8  # of 4, 4 and 2 + 2 images
+    assert [s for s in range(1, 9) if plan.ends_epoch(s)] == [3, 6, 8]
+    assert [s for s in range(1, 9) if plan.validates(s)] == [6, 8]
+    assert [plan.position(s) for s in (0, 2, 3, 7)] == [(0, 0), (0, 2), (1, 0), (2, 1)]
 
 
 def test_batch_must_divide():
@@ -215,24 +216,14 @@ def test_resume_with_other_settings(tmp_path):
     assert "train.batch: 2 -> 3" in str(error.value)
 
 
-def test_accumulated_parts_equal_the_whole_batch(tmp_path):
+def test_accumulated_parts_equal_the_whole_batch(tmp_path, monkeypatch):
     class Fixed(Tiny):
         def forward(self, batch):
             return super().forward(replace(batch, seed=0))
 
-    parts, whole = config(batch=4, accumulate=2), config(batch=4)
-
-    def calm(model):
-        nn.functional.dropout = lambda x, p: x
-        return {"segm/AP": 0.0}
-
-    kept = nn.functional.dropout
-    nn.functional.dropout = lambda x, p: x
-    try:
-        go(parts, tmp_path / "parts", build=Fixed)
-        go(whole, tmp_path / "whole", build=Fixed)
-    finally:
-        nn.functional.dropout = kept
+    monkeypatch.setattr(nn.functional, "dropout", lambda x, p: x)
+    go(config(batch=4, steps=5, accumulate=2), tmp_path / "parts", build=Fixed)
+    go(config(batch=4, steps=5), tmp_path / "whole", build=Fixed)
     for name, value in weights(tmp_path / "parts").items():
         torch.testing.assert_close(value, weights(tmp_path / "whole")[name])
 
@@ -305,7 +296,7 @@ def shares(train, step):
         yield t.Batch(batch.images[rank::2], batch.sizes[rank::2], None, batch.ids[rank::2], batch.seed)
 
 result = t.go(config, t.Path({out!r}), batches=shares)
-assert [entry["step"] for entry in result.history] == [2, 3, 4][: len(result.history)], result.history
+assert [entry["step"] for entry in result.history] == [2, 4, 6], result.history
 """
 
 
@@ -314,4 +305,4 @@ def test_two_processes(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(SCRIPT.format(tests=str(Path(__file__).parent), out=str(tmp_path / "run")))
     subprocess.run([sys.executable, script], check=True, timeout=200, cwd=tmp_path)
-    assert checkpoint.read_meta(tmp_path / "run" / "last.safetensors").step == 4
+    assert checkpoint.read_meta(tmp_path / "run" / "last.safetensors").step == 6

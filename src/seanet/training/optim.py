@@ -33,23 +33,29 @@ class Plan:
         return self.train.batch // (self.train.devices * self.train.accumulate)
 
     @property
+    def parts(self) -> int:
+        """Micro-batches, each of all devices, that one pass over the data takes; the last is filled up."""
+        return math.ceil(self.images * self.train.accumulate / self.train.batch)
+
+    @property
     def steps(self) -> int:
-        return self.train.steps or max(1, round(self.train.epochs * self.images / self.train.batch))
+        return self.train.steps or max(1, round(self.train.epochs * self.parts / self.train.accumulate))
 
     def epoch(self, step: int) -> float:
         """Passes over the data that so many steps have made."""
-        return step * self.train.batch / self.images
+        return step * self.train.accumulate / self.parts
+
+    def position(self, step: int) -> tuple[int, int]:
+        """Pass, and micro-batch within it, that the step with that index begins with."""
+        return divmod(step * self.train.accumulate, self.parts)
 
     def ends_epoch(self, step: int) -> bool:
         """Whether the last of so many steps finished a pass, or the run."""
-        return step >= self.steps or self._passes(step) > self._passes(step - 1)
+        return step >= self.steps or self.position(step)[0] > self.position(step - 1)[0]
 
     def validates(self, step: int) -> bool:
         every = self.train.validate_every
-        return step >= self.steps or self._passes(step) // every > self._passes(step - 1) // every
-
-    def _passes(self, step: int) -> int:
-        return step * self.train.batch // self.images
+        return step >= self.steps or self.position(step)[0] // every > self.position(step - 1)[0] // every
 
     def rate(self, step: int) -> float:
         """Learning rate of the step with that index, from 0: linear warm-up times drops or half a cosine."""

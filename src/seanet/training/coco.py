@@ -1,0 +1,120 @@
+"""Training a detector on COCO-style data: what ``run`` trains, made of a configuration and two data sets."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from seanet import checkpoint
+from seanet.config import Config
+from seanet.data.coco import CocoData, find_split, read_coco
+from seanet.data.loader import train_loader
+from seanet.detector import build
+from seanet.errors import AnnotationError
+from seanet.evaluation.run import evaluate
+from seanet.predict import Model
+from seanet.training.optim import Plan
+from seanet.training.run import Job, Run, run
+from seanet.types import Batch
+from seanet.weights import load_start
+
+Data = Path | str | tuple[CocoData, CocoData]
+
+
+def train(
+    config: Config,
+    data: Data,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    init: Path | str | None = None,
+    download: bool = False,
+    device: str | None = None,
+    tensorboard: bool = True,
+) -> Run:
+    """Train ``config`` on ``data``, a folder or the sets to train on and to evaluate with, in the folder ``out``.
+
+    ``resume`` goes on with the run in ``out`` exactly where it stopped, or begins it.  ``init`` is a checkpoint whose
+    weights a new run starts from, all that fit; else the backbone starts from ``config.backbone.weights``, fetched when
+    ``download`` allows it.  ``device`` is cpu, cuda or mps.
+    """
+
+    def start(detector: nn.Module) -> str:
+        return load_start(detector, config.backbone, download) if init is None else _load(detector, Path(init))
+
+    training, validation = _read(data)
+    job = coco_job(config, training, validation)
+    return run(config, job, Path(out), resume=resume, start=start, device=device, tensorboard=tensorboard)
+
+
+def coco_job(config: Config, training: CocoData, validation: CocoData) -> Job:
+    """The detector of a configuration on two data sets of the same categories."""
+    if not validation.images:
+        message = f"{validation.file}: lists no images, so there is nothing to evaluate on"
+        raise AnnotationError(message, file=validation.file, field="images", value=[])
+    categories, count = training.categories, len(training.categories)
+    plan = Plan(config.train, len(training.images))
+
+    def batches(step: int) -> Iterator[Batch]:
+        loader = train_loader(
+            training,
+            config.data,
+            batch=plan.micro_batch,
+            seed=config.train.seed,
+            workers=config.train.workers,
+            rank=_rank(),
+            world=config.train.devices,
+            start=plan.position(step),
+        )
+        while True:
+            yield from loader  # each pass goes on with the next epoch
+
+    def metrics(detector: nn.Module) -> dict[str, Any]:
+        return flat(evaluate(Model(detector, config, categories), validation, workers=config.train.workers))
+
+    return Job(
+        build=lambda: build(config, count),
+        batches=batches,
+        evaluate=metrics,
+        images=len(training.images),
+        classes=categories.names,
+        category_ids=categories.ids,
+        facts={"data": {name: _facts(part) for name, part in (("train", training), ("val", validation))}},
+    )
+
+
+def flat(metrics: dict[str, Any]) -> dict[str, Any]:
+    """``{"segm": {"AP": x}}`` -> ``{"segm/AP": x}``, without what is no number of a kind."""
+    kinds = {kind: values for kind, values in metrics.items() if isinstance(values, dict)}
+    return {
+        f"{kind}/{name}": value
+        for kind, values in kinds.items()
+        for name, value in values.items()
+        if value is None or isinstance(value, int | float)
+    }
+
+
+def _read(data: Data) -> tuple[CocoData, CocoData]:
+    if isinstance(data, tuple):
+        return data
+    training = read_coco(*find_split(data, "train"))
+    return training, read_coco(*find_split(data, "val"), categories=training.categories)
+
+
+def _load(detector: nn.Module, init: Path) -> str:
+    weights, _ = checkpoint.read_model(init)
+    kept = checkpoint.load_fitting(detector, weights)
+    new = f"; these begin anew: {', '.join(kept)}" if kept else ""
+    return f"weights of {checkpoint.find(init)}{new}"
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def _facts(data: CocoData) -> dict[str, Any]:
+    objects = sum(len(image.annotations) for image in data.images)
+    repairs = data.repairs.summary()
+    return {"file": str(data.file), "images": len(data.images), "annotations": objects, "repairs": repairs}
