@@ -37,7 +37,7 @@ def crowded_images(data: CocoData, max_detections: int) -> int:
     return sum(sum(not a.crowd for a in image.annotations) > max_detections for image in data.images)
 
 
-def _ground_truth(data: CocoData) -> dict[str, list[dict]]:
+def _ground_truth(data: CocoData) -> dict[str, Any]:
     return {
         "info": {},
         "images": [{"id": i.id, "width": i.width, "height": i.height, "file_name": i.path.name} for i in data.images],
@@ -60,7 +60,7 @@ def _ground_truth(data: CocoData) -> dict[str, list[dict]]:
     }
 
 
-def _score(truth: dict, results: list[dict], kind: str, limit: int, data: CocoData) -> dict[str, Any]:
+def _score(truth: dict[str, Any], results: list[dict], kind: str, limit: int, data: CocoData) -> dict[str, Any]:
     from faster_coco_eval import COCO, COCOeval_faster
 
     # With a box at hand the library takes a mask's area from the box, which moves masks between small and large.
