@@ -50,7 +50,9 @@ class Instances:
     def edge(self, i: int) -> tuple[np.ndarray, int, int]:
         """As ``probability``, of the instance's edges."""
         if self.edges is None:
-            raise ValueError("these instances have no edges: predict with edges=True, with a model that has an edge head")
+            raise ValueError(
+                "these instances have no edges: predict with edges=True, with a model that has an edge head"
+            )
         return self._paste(self.edges[i], self.boxes[i])
 
     def bitmap(self, i: int) -> tuple[np.ndarray, int, int]:
@@ -140,8 +142,9 @@ def paste(cells: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[np
     Only pixels whose centre lies in the box have a value; beyond the outermost centres the outermost cells go on.
     Returns (h, w) float32 and the column and row of the first pixel.
     """
-    rows, top = _interpolation(box[1], box[3], len(cells), size[0])
-    columns, left = _interpolation(box[0], box[2], len(cells), size[1])
+    x0, y0, x1, y1 = (float(side) for side in box)
+    rows, top = _interpolation(y0, y1, len(cells), size[0])
+    columns, left = _interpolation(x0, x1, len(cells), size[1])
     return rows @ cells @ columns.T, left, top
 
 

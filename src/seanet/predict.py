@@ -14,10 +14,10 @@ from PIL import Image
 
 from seanet import checkpoint, recipes
 from seanet.config import Config
-from seanet.data.coco import Categories
+from seanet.data.coco import Categories, ImageRecord
 from seanet.data.images import read_image, to_rgb
-from seanet.data.loader import collate_images
-from seanet.data.transforms import fit
+from seanet.data.loader import collate
+from seanet.data.transforms import see, whole_view
 from seanet.detector import Detector
 from seanet.errors import ImageError, UserError
 from seanet.instances import Instances
@@ -59,22 +59,20 @@ class Model:
 
     def predict_pixels(self, pixels: np.ndarray, *, edges: bool = False, path: Path | None = None) -> Instances:
         """The same for (H, W, 3) uint8 RGB."""
-        batch = collate_images([fit(pixels, self.config.data)])
-        return replace(self.predict_batch(batch, [pixels.shape[:2]], edges=edges)[0], path=path)
+        height, width = pixels.shape[:2]
+        record = ImageRecord(0, path or Path(), width, height, ())
+        batch = collate([see(pixels, record, whole_view(height, width, self.config.data))], targets=False)
+        return replace(self.predict_batch(batch, [(height, width)], edges=edges)[0], path=path)
 
     @torch.inference_mode()
-    def predict_batch(
-        self, batch: Batch, sizes: list[tuple[int, int]], *, edges: bool = False
-    ) -> list[Instances]:
+    def predict_batch(self, batch: Batch, sizes: list[tuple[int, int]], *, edges: bool = False) -> list[Instances]:
         """The instances of each image of a batch; ``sizes`` are the (height, width) of the images' files."""
         was_training = self.detector.training
         self.detector.eval()
         found = self.detector.predict(batch.to(self.device), edges)
         self.detector.train(was_training)
         found = found.to("cpu")
-        return [
-            self._instances(found[found.rois.image == i], batch.sizes[i], size) for i, size in enumerate(sizes)
-        ]
+        return [self._instances(found[found.rois.image == i], batch.sizes[i], size) for i, size in enumerate(sizes)]
 
     def _instances(self, found: Detections, network: tuple[int, int], size: tuple[int, int]) -> Instances:
         """From the network's pixels to the file's."""

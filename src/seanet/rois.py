@@ -12,9 +12,7 @@ STRIDES = (4, 8, 16, 32)
 
 
 @torch.no_grad()
-def match_and_sample(
-    proposals: list[Tensor], targets: list[Target], settings: config.Sampling
-) -> tuple[Rois, Matched]:
+def match_and_sample(proposals: list[Tensor], targets: list[Target], settings: config.Sampling) -> tuple[Rois, Matched]:
     """Ground truth joins the proposals; at most ``settings.rois`` of each image come back, with what they match."""
     rois, labels, boxes, index, first = [], [], [], [], 0
     for proposal, target in zip(proposals, targets, strict=True):
@@ -29,7 +27,9 @@ def match_and_sample(
     return Rois.cat(rois), Matched(torch.cat(labels), torch.cat(boxes), torch.cat(index))
 
 
-def match_boxes(proposals: Float[Tensor, "p 4"], target: Target, iou: float) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
+def match_boxes(
+    proposals: Float[Tensor, "p 4"], target: Target, iou: float
+) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
     """Label (0 below ``iou``) and row of the ground truth with the largest overlap, for each proposal."""
     if len(target.boxes) == 0:
         none = torch.zeros(len(proposals), dtype=torch.int64, device=proposals.device)
@@ -71,9 +71,7 @@ class FusedPool(nn.Module):
     def __init__(self, settings: config.Pool, size: int, aligned: bool, channels: int):
         super().__init__()
         self.size, self.samples, self.aligned = size, settings.samples or -1, aligned
-        self.fuse = nn.Sequential(
-            nn.Conv2d(len(STRIDES) * channels, channels, 1), nn.Conv2d(channels, channels, 1)
-        )
+        self.fuse = nn.Sequential(nn.Conv2d(len(STRIDES) * channels, channels, 1), nn.Conv2d(channels, channels, 1))
 
     def forward(self, features: list[Tensor], rois: Rois) -> Float[Tensor, "r c s s"]:
         """features: 4 x (B, C, H_i, W_i), finest first."""

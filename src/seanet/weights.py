@@ -107,7 +107,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a file of plain weights, nothing of it was run ({reason})", file=path) from None
+        raise CheckpointError(
+            f"{path}: not a file of plain weights, nothing of it was run ({reason})", file=path
+        ) from None
     for key in ("state_dict", "model"):
         content = content.get(key, content) if isinstance(content, Mapping) else content
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}

@@ -53,7 +53,9 @@ def predictions(
     model: Model, data: CocoData, *, batch: int = 1, workers: int = 2
 ) -> Iterator[tuple[ImageRecord, Instances]]:
     """Each image of ``data`` with what is found in it."""
-    records = iter(data.images)
-    for batch_of_images, sizes in eval_loader(data, model.config.data, batch, workers):
-        yield from zip(records, model.predict_batch(batch_of_images, sizes), strict=False)
-
+    start = 0
+    for images in eval_loader(data, model.config.data, batch=batch, workers=workers):
+        records = data.images[start : start + len(images)]
+        start += len(images)
+        sizes = [(record.height, record.width) for record in records]
+        yield from zip(records, model.predict_batch(images, sizes), strict=True)

@@ -34,7 +34,7 @@ class ClassicBoxHead(nn.Module):
     def loss(self, crops: Tensor, rois: Rois, matched: Matched, targets: list[Target]) -> dict[str, Tensor]:
         logits, deltas = self(crops)
         positive = torch.nonzero(matched.labels).flatten()
-        deltas = deltas.view(len(logits), -1, 4)[positive, matched.labels[positive]]
+        deltas = deltas.unflatten(1, (-1, 4))[positive, matched.labels[positive]]
         wanted = self.coder.encode_single(matched.boxes[positive], rois.boxes[positive])
         count = max(len(logits), 1)
         return {
@@ -44,7 +44,7 @@ class ClassicBoxHead(nn.Module):
 
     def decode(self, crops: Tensor, rois: Rois, threshold: float) -> Candidates:
         logits, deltas = self(crops)
-        boxes = self.coder.decode_single(deltas, rois.boxes).view(len(logits), -1, 4)[:, 1:]
+        boxes = self.coder.decode_single(deltas, rois.boxes).view(*logits.shape, 4)[:, 1:]
         probability = logits.softmax(1)[:, 1:]
         return Candidates(rois.image, boxes, probability, probability)
 

@@ -53,7 +53,9 @@ class EdgeAttentionMaskHead(nn.Module):
         wanted = targets if self.settings.target == "soft" else hard.to(targets)  # row 12
         wanted = wanted[:, 1:-1, 1:-1] if self.context else wanted
         edges = inner_edges(hard if self.context else F.pad(hard, (1, 1, 1, 1)))  # row 10
-        mask_loss = F.binary_cross_entropy_with_logits(of_class(logits, self.channel_of(labels)), wanted, reduction="sum")
+        mask_loss = F.binary_cross_entropy_with_logits(
+            of_class(logits, self.channel_of(labels)), wanted, reduction="sum"
+        )
         edge_loss = F.binary_cross_entropy_with_logits(
             edge_logits, edges.to(edge_logits), self.edge_weights(edges), reduction="sum"
         )

@@ -169,7 +169,8 @@ def smallest_around(
         rows = torch.nonzero(image == i).flatten()
         if len(target.boxes) == 0:
             continue
-        inside = distances(points[rows, :, None], target.boxes.expand(len(rows), points.shape[1], -1, 4)).amin(3) > 0
+        every = target.boxes.expand(len(rows), points.shape[1], -1, 4)  # (r, S*S, G, 4)
+        inside = distances(points[rows, :, None].expand(*every.shape[:3], 2), every).amin(3) > 0
         sides = target.boxes[:, 2:] - target.boxes[:, :2]
         area, best = torch.where(inside, sides.prod(1), torch.inf).min(2)
         labels[rows] = torch.where(area < torch.inf, target.labels[best], 0)
