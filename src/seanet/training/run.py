@@ -74,15 +74,13 @@ def run(
     device = _device(config, device)
     plan = Plan(config.train, job.images)
     resume, done = _open(out, config, job, resume)
+    detector = _detector(job, config.train.seed)
+    said = start(detector) if start and not resume else ""
     log = Log(out, plan.steps, done, tensorboard) if _first() else None
     try:
-        detector = _detector(job, config.train.seed)
-        if start and not resume and log:
-            log.screen.say(start(detector))
-        elif start and not resume:
-            start(detector)
-        if log:
-            log.screen.say(_opening(plan, device, done))
+        for sentence in (said, _opening(plan, device, done)):
+            if log and sentence:
+                log.screen.say(sentence)
         return _go(config, job, plan, detector, out, device, log, done if resume else None)
     finally:
         if log:
@@ -151,7 +149,6 @@ def _open(out: Path, config: Config, job: Job, resume: bool) -> tuple[bool, int]
             raise UserError(
                 f"{out} is not empty: name another folder, or resume the run in it (--resume)", file=str(out)
             )
-        (out / "config.yaml").touch()
     except OSError as error:
         raise UserError(f"{out}: cannot write there ({error.strerror or error})", file=str(out)) from error
     if not resume:
