@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from seanet.errors import ImageError
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")  # MPO: photographs of phones, JPEG first
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 MAX_PIXELS = 200_000_000
 FOREIGN = {b"ftypheic": "HEIC", b"ftypmif1": "HEIC", b"ftyphevc": "HEIC", b"JXL ": "JPEG XL", b"\xff\x0a": "JPEG XL"}
 FOREIGN |= {b"%PDF": "PDF", b"8BPS": "Photoshop", b"PK\x03\x04": "ZIP", b"\x1f\x8b": "gzip", b"\x93NUMPY": "NumPy"}

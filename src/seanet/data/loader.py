@@ -3,9 +3,8 @@
 So a run continues exactly from a position (epoch, step), whatever the number of processes that read images.
 """
 
-import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +33,7 @@ class CocoImages(Dataset):
     def __len__(self) -> int:
         return len(self.data.images)
 
-    def __getitems__(self, keys: Sequence) -> list[Sample] | UserError:
+    def __getitems__(self, keys: Sequence) -> list | UserError:
         try:
             return [self[key] for key in keys]
         except UserError as error:
@@ -74,19 +73,18 @@ class TrainSet(CocoImages):
 
 
 class EvalSet(CocoImages):
-    """Whole images at the size for prediction, without their objects; the file's pixels are size / network's size."""
+    """Whole images at the size for prediction: pixels of the network, id, and (height, width) of the file."""
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int, tuple[int, int]]:
         record = self.data.images[index]
-        view = transforms.whole_view(record.height, record.width, self.config)
-        return transforms.see(self.pixels(record), replace(record, annotations=()), view)
+        return transforms.fit(self.pixels(record), self.config), record.id, (record.height, record.width)
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Steps of an epoch as lists of keys (epoch, index), this rank's share of each; order = f(seed, epoch).
 
-    Every image comes once an epoch; images of the epoch's beginning fill up its last steps.  Most steps hold images that
-    are all upright or all lying, for less padding.  After its last step it goes on to the next epoch.
+    Every image comes once an epoch; images of the epoch's beginning fill up its last steps.  Most steps hold images
+    that are all upright or all lying, for less padding.  After its last step it goes on to the next epoch.
     """
 
     def __init__(self, upright: Sequence[bool], batch: int, seed: int = 0, *, rank: int = 0, world: int = 1):
@@ -132,7 +130,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 class Loader(DataLoader):
     """A DataLoader that raises a user's mistake as it is, not wrapped in the traceback of a worker."""
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator:
         for batch in super().__iter__():
             if isinstance(batch, UserError):
                 raise batch
@@ -161,16 +159,14 @@ def train_loader(
 
 
 def eval_loader(
-    data: CocoData, config: Data, *, batch: int = 1, workers: int = 0, rank: int = 0, world: int = 1
+    data: CocoData, config: Data, batch: int = 1, workers: int = 0, *, rank: int = 0, world: int = 1
 ) -> Loader:
-    """Each image of this rank's share once, in the file's order, without targets."""
+    """Each image of this rank's share once, in the file's order: (Batch without targets, sizes of the files)."""
     mine = range(rank, len(data.images), world)
-    return _loader(
-        EvalSet(data, config), workers, functools.partial(collate, targets=False), sampler=mine, batch_size=batch
-    )
+    return _loader(EvalSet(data, config), workers, collate_eval, sampler=mine, batch_size=batch)
 
 
-def _loader(dataset: Dataset, workers: int, collate_fn, **order) -> Loader:
+def _loader(dataset: Dataset, workers: int, collate_fn: Callable, **order) -> Loader:
     # Its own generator, or the loader would draw from torch's global one.
     return Loader(
         dataset,
@@ -182,18 +178,31 @@ def _loader(dataset: Dataset, workers: int, collate_fn, **order) -> Loader:
     )
 
 
-def collate(samples: list[Sample] | UserError, targets: bool = True) -> Batch | UserError:
-    """Pad B samples at the right and the bottom, with zeros, to common sides that ``STRIDE`` divides."""
+def collate(samples: list[Sample] | UserError) -> Batch | UserError:
+    """A training batch of B samples; its seed follows from theirs."""
     if isinstance(samples, UserError):
         return samples
-    sizes = [sample.image.shape[:2] for sample in samples]
-    height, width = (math.ceil(max(side) / STRIDE) * STRIDE for side in zip(*sizes, strict=True))
-    images = np.zeros((len(samples), 3, height, width), np.uint8)
-    for padded, sample, (h, w) in zip(images, samples, sizes, strict=True):
-        padded[:, :h, :w] = sample.image.transpose(2, 0, 1)
     seed = np.random.SeedSequence([sample.seed for sample in samples]).generate_state(1)
-    ids = [sample.id for sample in samples]
-    return Batch(torch.from_numpy(images), sizes, _targets(samples) if targets else None, ids, int(seed[0]))
+    batch = collate_images([sample.image for sample in samples], [sample.id for sample in samples])
+    return replace(batch, targets=_targets(samples), seed=int(seed[0]))
+
+
+def collate_eval(items: list[tuple] | UserError) -> tuple[Batch, list[tuple[int, int]]] | UserError:
+    """Items of ``EvalSet`` as a batch and the (height, width) of their files."""
+    if isinstance(items, UserError):
+        return items
+    images, ids, sizes = map(list, zip(*items, strict=True))
+    return collate_images(images, ids), sizes
+
+
+def collate_images(images: list[np.ndarray], ids: list[int] | None = None) -> Batch:
+    """Pad B images, (H, W, 3) uint8, with zeros at the right and the bottom to common sides that ``STRIDE`` divides."""
+    sizes = [image.shape[:2] for image in images]
+    height, width = (math.ceil(max(side) / STRIDE) * STRIDE for side in zip(*sizes, strict=True))
+    padded = np.zeros((len(images), 3, height, width), np.uint8)
+    for room, image, (h, w) in zip(padded, images, sizes, strict=True):
+        room[:, :h, :w] = image.transpose(2, 0, 1)
+    return Batch(torch.from_numpy(padded), sizes, ids=ids)
 
 
 def _targets(samples: list[Sample]) -> list[Target]:

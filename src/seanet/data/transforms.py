@@ -93,15 +93,20 @@ class View:
         return Bitmap(bits, x0, y0).tight()
 
 
-def fit(height: float, width: float, short_side: int, long_side: int) -> tuple[int, int]:
+def fit(image: np.ndarray, config: Data) -> np.ndarray:
+    """An image, (H, W, 3) uint8, at the size for prediction; sides of the file / sides of the result lead back."""
+    return whole_view(*image.shape[:2], config).pixels(image)
+
+
+def fitted(height: float, width: float, short_side: int, long_side: int) -> tuple[int, int]:
     """(height, width) with that short side, or with that long side where it would be exceeded; at least one pixel."""
     scale = min(short_side / min(height, width), long_side / max(height, width))
     return max(round(height * scale), 1), max(round(width * scale), 1)
 
 
 def whole_view(height: int, width: int, config: Data) -> View:
-    """What prediction sees of a file: all of it.  1 / ``scale`` leads back to the file."""
-    return View((0, 0, width, height), *fit(height, width, config.short_sides[-1], config.long_side))
+    """What prediction sees of a file: all of it."""
+    return View((0, 0, width, height), *fitted(height, width, config.short_sides[-1], config.long_side))
 
 
 def random_view(height: int, width: int, config: Data, rng: np.random.Generator) -> View:
@@ -110,7 +115,7 @@ def random_view(height: int, width: int, config: Data, rng: np.random.Generator)
     if rng.random() < config.crop:
         window = _random_window(window, rng.uniform(0.5, 1, 2), rng)
     sides = window[3] - window[1], window[2] - window[0]
-    size = fit(*sides, int(rng.choice(config.short_sides)), config.long_side)
+    size = fitted(*sides, int(rng.choice(config.short_sides)), config.long_side)
     if config.jitter is not None:
         factor = rng.uniform(*config.jitter)
         if factor > 1:
@@ -138,9 +143,9 @@ def see(image: np.ndarray, record: ImageRecord, view: View, seed: int = 0) -> Sa
 def _sample(image: np.ndarray, objects: Iterable[tuple[int, np.ndarray, Bitmap]], id: int, seed: int) -> Sample:
     kept = [(label, _agreed(box, mask), mask) for label, box, mask in objects if mask.bits.size]
     height, width = image.shape[:2]
-    boxes = np.array([box for _, box, _ in kept], np.float32).reshape(-1, 4).clip(0, (width, height) * 2)
+    boxes = np.array([box for _, box, _ in kept], np.float64).reshape(-1, 4).clip(0, (width, height) * 2)
     labels = np.array([label for label, _, _ in kept], np.int64)
-    return Sample(image, boxes, labels, tuple(mask for _, _, mask in kept), id, seed)
+    return Sample(image, boxes.astype(np.float32), labels, tuple(mask for _, _, mask in kept), id, seed)
 
 
 def _agreed(box: np.ndarray, mask: Bitmap) -> np.ndarray:
