@@ -189,9 +189,25 @@ def test_strict_json():
     assert cli.finite({"a": float("nan"), 1: [float("inf"), 2.0, True]}) == {"a": None, "1": [None, 2.0, True]}
 
 
-def test_the_next_free_folder(tmp_path):
-    run = tmp_path / "seanet_lite"
-    assert cli.fresh(run) == run
-    run.mkdir()
-    (tmp_path / "seanet_lite-2").mkdir()
-    assert cli.fresh(run) == tmp_path / "seanet_lite-3"
+def test_train_then_resume(scenes, tmp_path):
+    """A step of the smallest model, then one more."""
+    out = tmp_path / "run"
+    args = ["train", "mask_rcnn_lite", "--data", scenes, "--out", out, "--batch", 1, "--workers", 0]
+    args += ["--set", "data.short_sides=[64]", "--set", "backbone.weights=none", "--set", "backbone.channels=16"]
+    found = json.loads(seanet(*args, "--steps", 1, "--json").stdout)
+    assert found["out"] == str(out)
+    assert found["best"]["step"] == 1
+    assert "not empty" in seanet(*args, "--steps", 1, code=2).stderr
+    text = seanet(*args, "--steps", 2, "--resume").stdout
+    assert "segm" in text
+    assert f"seanet predict {out}" in text
+    assert json.loads(seanet("info", out / "last.safetensors", "--json").stdout)["step"] == 2
+
+
+def test_train_names_what_is_missing(scenes, tmp_path):
+    assert "--data" in seanet("train", "seanet_lite", code=2).stderr
+    file = scenes / "annotations" / "instances_train.json"
+    assert "belong together" in seanet("train", "seanet_lite", "--train-json", file, code=2).stderr
+    args = ["--train-json", file, "--train-images", scenes / "train"]
+    assert "no data to val with" in seanet("train", "seanet_lite", *args, code=2).stderr
+    assert "found no annotations" in seanet("train", "seanet_lite", "--data", tmp_path, code=2).stderr

@@ -7,6 +7,7 @@ that the message tells how to mend, 130 interrupted.
 import json
 import logging
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from seanet.errors import UserError
 
 if TYPE_CHECKING:
     from seanet.config import Config
+    from seanet.training import Run
 
 
 class Commands(TyperGroup):
@@ -146,15 +148,17 @@ def train(
     short |= {"devices": devices, "workers": workers, "seed": seed}
     given = [f"train.{name}={value}" for name, value in short.items() if value is not None]
     settings = override(settings, [*(set_ or []), *given])
-    folder = out or (Path("runs") / recipe if resume else fresh(Path("runs") / recipe))
-    sets = datasets(data, train_json, train_images, val_json, val_images)
+    sets = read_sets(data, {"train": (train_json, train_images), "val": (val_json, val_images)})
+    for part in sets:
+        part.require_clean(settings.data.max_bad)
 
     from seanet.training import train as run
 
-    result = run(settings, sets, folder, resume=resume, init=init, download=download)
-    emit(result, json_, table(result) if isinstance(result, Mapping) else str(result))
-    if not json_:
-        print(f"everything is in {folder}; try  seanet predict {folder} IMAGE")
+    result = run(settings, sets, out or Path("runs") / recipe, resume=resume, init=init, download=download)
+    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0:
+        found = {"out": str(result.folder), "best": result.best, "history": result.history, "signal": result.signal}
+        emit(found, json_, summary(result))
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()
@@ -413,13 +417,37 @@ def require(path: Path, what: str) -> None:
         raise UserError(f"{path} does not exist: expected {what}", file=str(path))
 
 
-def fresh(folder: Path) -> Path:
-    """The folder, or the first of folder-2, folder-3, ... that does not exist."""
-    number = 1
-    while (other := folder if number == 1 else folder.with_name(f"{folder.name}-{number}")).exists():
-        number += 1
-    return other
+def read_sets(data: Path | None, given: Mapping[str, tuple[Path | None, Path | None]]) -> Any:
+    """The sets to train on and to evaluate with: the files given for one, else what the folder of data has."""
+    from seanet.data.coco import find_split, read_coco
+
+    sets: list[Any] = []
+    for split, (file, images) in given.items():
+        if file is not None and images is not None:
+            found = file, images
+        elif file is not None or images is not None:
+            raise UserError(f"--{split}-json and --{split}-images belong together: name both")
+        elif data is not None:
+            found = find_split(data, split)
+        else:
+            raise UserError(
+                f"no data to {split} with: name their folder (--data), or --{split}-json and --{split}-images"
+            )
+        sets.append(read_coco(*found, categories=sets[0].categories if sets else None))
+        for line in sets[-1].repairs.summary()[:10]:
+            say(f"{found[0]}: {line}")
+    return tuple(sets)
 
 
-def datasets(data: Path | None, *files: Path | None) -> Any:
-    raise NotImplementedError
+def summary(result: "Run") -> str:
+    """Of a run: its best metrics and where to find it."""
+    lines = []
+    if result.best:
+        metrics: dict[str, dict[str, Any]] = {}
+        for name, value in result.best["metrics"].items():
+            kind, _, metric = name.partition("/")
+            metrics.setdefault(kind, {})[metric] = value
+        lines = [f"best after step {result.best['step']}", *rows(metrics), ""]
+    if result.signal:
+        lines.append(f"interrupted; --resume --out {result.folder} goes on")
+    return "\n".join([*lines, f"{result.folder}: try  seanet predict {result.folder} IMAGE"])
