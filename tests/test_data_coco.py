@@ -289,6 +289,63 @@ def test_more_repairs(folder):
     assert "byte order mark" in marked.repairs.summary()[0]
 
 
+JUNK = [
+    None,
+    True,
+    -1,
+    0,
+    0.5,
+    1e9,
+    1e308,
+    10**400,
+    NAN,
+    INF,
+    -INF,
+    "",
+    "x",
+    "\0",
+    [],
+    {},
+    [[]],
+    [None],
+    {"size": 3},
+    "3",
+]
+
+
+def mutate(node: object, rng: np.random.Generator) -> object:
+    """The same tree with one branch replaced, left out or doubled."""
+    if not isinstance(node, dict | list) or not node or rng.random() < 0.15:
+        return JUNK[rng.integers(len(JUNK))]
+    keys = list(node) if isinstance(node, dict) else range(len(node))
+    key, copy = keys[rng.integers(len(keys))], node.copy()
+    if rng.random() < 0.1:
+        del copy[key]
+    elif rng.random() < 0.1 and isinstance(node, list):
+        copy.append(node[key])
+    else:
+        copy[key] = mutate(node[key], rng)
+    return copy
+
+
+def test_mutated_files_are_read_or_refused_by_name(folder):
+    rng = np.random.default_rng(0)
+    start = content()
+    start["annotations"] += [annotation(9, segmentation=rle(square_bits(), c), bbox=[9, 9, 22, 22]) for c in (0, 1)]
+    for _ in range(600):
+        data = start
+        for _ in range(rng.integers(1, 4)):
+            data = mutate(data, rng)
+        try:
+            found = read(folder, data)
+        except AnnotationError as error:
+            assert str(folder) in str(error), error  # noqa: PT017
+        else:
+            for image in found.images:
+                for each in image.annotations:
+                    assert dense(coco.to_bitmap(each, image.height, image.width)).any()
+
+
 def test_swapped_run_lengths(folder):
     upright = rle(square_bits()) | {"size": [W, H]}
     assert len(read(folder, with_annotation(segmentation=upright)).images[0].annotations) == 1

@@ -27,6 +27,7 @@ Box = tuple[float, float, float, float]
 
 FARTHEST = 1e5  # pixels; no image is that wide, and the codec crashes on much larger coordinates
 MOST_PIXELS = 2**31  # run lengths are summed in 32 bits
+LONGEST = 2e6  # pixels of outline; the codec walks it in memory
 ROUNDING = 1.0  # pixels; boxes and rings of clean data reach past the image by less
 SAME_OBJECT = 0.5  # IoU below which a box does not belong to its mask
 SHAPES = {"small": 32**2, "medium": 96**2, "large": math.inf}
@@ -618,10 +619,12 @@ def _inside(ring: np.ndarray, height: int, width: int) -> tuple[np.ndarray | Non
 
 
 def _mask_of_rings(rings: list[np.ndarray], height: int, width: int) -> _Mask:
-    area = sum(map(bitmaps.ring_area, rings))
+    area, length = sum(map(bitmaps.ring_area, rings)), sum(map(bitmaps.ring_length, rings))
+    if length > LONGEST:
+        raise _Skip(f"polygon with an outline of more than {LONGEST:,.0f} pixels")
     exact = False
     # A sliver, or a bow whose loops cancel, may hold no pixel's centre: only then is it worth drawing here.
-    if area < sum(map(bitmaps.ring_length, rings)) / 2 + 1:
+    if area < length / 2 + 1:
         area, exact = float(codec.area(bitmaps.rings_to_rle(rings, height, width))), True
         if not area:
             raise _Skip("polygon without area")
@@ -644,7 +647,7 @@ def _counts(raw: object) -> np.ndarray | None:
 def _numbers(bbox: object) -> list[float] | None:
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
         return None
-    return [float(v) if abs(v) < 1e300 else math.inf for v in bbox]
+    return [float(v) for v in bbox]
 
 
 def _xyxy(box: list[float]) -> Box:
@@ -694,7 +697,8 @@ def _is_int(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """NaN and infinity are; whole numbers too large for a float are not."""
+    return isinstance(value, float) or (_is_int(value) and abs(value) < 2**1000)
 
 
 def _kind(value: object) -> str:

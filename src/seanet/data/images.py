@@ -102,7 +102,7 @@ def _stretch(values: np.ndarray, path: Path | str) -> np.ndarray:
     low, high = values.min(), values.max()
     if not np.isfinite(high - low):
         _fail(path, "holds values that are not finite: replace them by numbers")
-    return np.rint((values - low) * (255 / max(high - low, np.finfo(float).tiny))).astype(np.uint8)
+    return np.rint((values - low) / (high - low or 1) * 255).astype(np.uint8)
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
