@@ -36,6 +36,11 @@ def test_model_round_trip(saved, weights):
     assert checkpoint.read_meta(saved) == META
 
 
+def test_usual_rights(saved):
+    (saved.parent / "other").touch()
+    assert saved.stat().st_mode == (saved.parent / "other").stat().st_mode
+
+
 def test_pack_round_trip():
     tree = {
         "state": {0: {"step": torch.tensor(3.0), "betas": (0.9, 0.99)}, 1: {}},

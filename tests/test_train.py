@@ -13,9 +13,14 @@ import pytest
 import torch
 from torch import nn
 
-from seanet import checkpoint
-from seanet.config import Config, Train
-from seanet.errors import CheckpointError, ConfigError, DivergenceError, UserError
+from seanet import checkpoint, settings
+from seanet.config import ClassicMask, Config, Train
+from seanet.data.coco import find_split, read_coco
+from seanet.data.synth import synthesise
+from seanet.errors import AnnotationError, CheckpointError, ConfigError, DivergenceError, UserError
+from seanet.recipes import recipe
+from seanet.training import train
+from seanet.training.coco import coco_job
 from seanet.training.log import Table
 from seanet.training.optim import Plan, optimizer
 from seanet.training.run import Job, run
@@ -280,6 +285,64 @@ def test_start_is_for_new_runs(tmp_path, capsys):
     go(config(epochs=4), tmp_path / "run", resume=True, start=lambda detector: calls.append(detector) or "again")
     assert len(calls) == 1
     assert "from somewhere" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = synthesise(tmp_path_factory.mktemp("scenes") / "data", 5, 64, val=2)
+    return [read_coco(*find_split(folder, split)) for split in ("train", "val")]
+
+
+def small(**train):
+    """A real detector that a CPU trains in a moment."""
+    data = {"short_sides": [64], "long_side": 96, "colour": 0.3, "copy_paste": 0.5}
+    weights, rpn = {"weights": "none", "channels": 16}, {"before_nms": [50, 50], "after_nms": [20, 20], "sampled": 16}
+    train = {"batch": 2, "accumulate": 2, "epochs": 2, "lr": 0.1, "log_every": 1, "workers": 0} | train
+    changes = {"data": data, "backbone": weights, "rpn": rpn, "sampling": {"rois": 16}, "train": train}
+    return settings.merge(recipe("seanet_lite"), changes)
+
+
+def test_real_run_goes_on_exactly_with_other_workers(tmp_path, scenes, monkeypatch):
+    """In the middle of a pass, with augmentation, random RoIs and averaged weights."""
+
+    def work(config, folder, stop=0, **options):
+        job = replace(coco_job(config, *scenes), evaluate=lambda detector: {"segm/AP": 0.5})
+        whole = job.batches
+
+        def interrupting(step):
+            for number, batch in enumerate(whole(step), 1):
+                if number == stop:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+        return run(
+            config, replace(job, batches=interrupting), tmp_path / folder, device="cpu", tensorboard=False, **options
+        )
+
+    work(small(ema=0.9), "whole")
+    assert work(small(ema=0.9, workers=1), "cut", stop=4).exit_code == 143
+    work(small(ema=0.9), "cut", resume=True)
+    found, expected = rows(tmp_path / "cut"), rows(tmp_path / "whole")
+    assert len(found) == 7
+    assert [row | {"seconds": ""} for row in found] == [row | {"seconds": ""} for row in expected]
+    assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+
+
+def test_train_and_start_from_another_run(tmp_path, scenes, capsys):
+    first = train(small(epochs=1), tuple(scenes), tmp_path / "first", device="cpu", tensorboard=False)
+    assert set(first.best["metrics"]) >= {"bbox/AP", "segm/AP", "segm/AP50"}
+    assert "backbone: random weights" in capsys.readouterr().err
+    facts = json.loads((first.folder / "run.json").read_text())
+    assert facts["data"]["val"]["images"] == 2
+    fewer = replace(small(epochs=1), mask=ClassicMask(convs=2))
+    train(fewer, tuple(scenes), tmp_path / "second", init=first.folder, device="cpu", tensorboard=False)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"weights of {first.folder / 'best.safetensors'}; these begin anew: mask_head" in said
+
+
+def test_no_images_to_evaluate_on(scenes):
+    with pytest.raises(AnnotationError, match="nothing to evaluate on"):
+        coco_job(small(), scenes[0], replace(scenes[1], images=()))
 
 
 SCRIPT = """

@@ -189,6 +189,7 @@ def write(path: Path, tensors: Weights, metadata: dict[str, str]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(tensors, temporary, {"format": "pt"} | metadata)
+        _share(temporary)
         _flush(temporary)
         os.replace(temporary, path)
         _flush(path.parent)
@@ -217,6 +218,13 @@ def find(path: str | Path) -> Path:
         if (path / name).is_file():
             return path / name
     raise _error(path, f"is a folder without {BEST} and {LAST}")
+
+
+def _share(path: Path) -> None:
+    """safetensors makes files that only their owner can read; give them the usual rights."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def _flush(path: Path) -> None:

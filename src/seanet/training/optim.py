@@ -39,7 +39,8 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        return self.train.steps or max(1, round(self.train.epochs * self.parts / self.train.accumulate))
+        wanted = self.train.epochs * self.parts / self.train.accumulate
+        return self.train.steps or max(1, math.ceil(wanted - 1e-6))
 
     def epoch(self, step: int) -> float:
         """Passes over the data that so many steps have made."""
