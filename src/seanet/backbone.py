@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from functools import partial
+from itertools import pairwise
 
 import torch
 import torchvision
@@ -74,7 +75,7 @@ def _mobilenet(settings: config.Backbone) -> Backbone:
     body = IntermediateLayerGetter(features, {str(block): str(i) for i, block in enumerate(last)})
     blocks = list(body.values())
     starts = (0, 2, 4, 7, 14, 18)
-    stages = [blocks[a:b] for a, b in zip(starts, starts[1:], strict=False)]
+    stages = [blocks[a:b] for a, b in pairwise(starts)]
     return Backbone(body, [24, 32, 96, 320], stages, settings)
 
 

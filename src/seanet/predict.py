@@ -14,10 +14,10 @@ from PIL import Image
 
 from seanet import checkpoint, recipes
 from seanet.config import Config
-from seanet.data.coco import Categories, ImageRecord
+from seanet.data.coco import Categories
 from seanet.data.images import read_image, to_rgb
-from seanet.data.loader import collate
-from seanet.data.transforms import see, whole_view
+from seanet.data.loader import collate_images
+from seanet.data.transforms import fit
 from seanet.detector import Detector
 from seanet.errors import ImageError, UserError
 from seanet.instances import Instances
@@ -59,10 +59,8 @@ class Model:
 
     def predict_pixels(self, pixels: np.ndarray, *, edges: bool = False, path: Path | None = None) -> Instances:
         """The same for (H, W, 3) uint8 RGB."""
-        height, width = pixels.shape[:2]
-        record = ImageRecord(0, path or Path(), width, height, ())
-        batch = collate([see(pixels, record, whole_view(height, width, self.config.data))], targets=False)
-        return replace(self.predict_batch(batch, [(height, width)], edges=edges)[0], path=path)
+        batch = collate_images([fit(pixels, self.config.data)])
+        return replace(self.predict_batch(batch, [pixels.shape[:2]], edges=edges)[0], path=path)
 
     @torch.inference_mode()
     def predict_batch(self, batch: Batch, sizes: list[tuple[int, int]], *, edges: bool = False) -> list[Instances]:

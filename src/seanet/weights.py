@@ -40,7 +40,9 @@ def load_start(detector: Detector, settings: config.Backbone, download: bool = F
 def _imagenet(detector: Detector, settings: config.Backbone, download: bool) -> str:
     body = detector.backbone.body
     if carried := carried_file(settings.name):
-        _fill(body, read_tensors(carried), settings.name)
+        # The same network in the same order under older names; shapes are compared where it is filled.
+        names = getattr(torchvision.models, settings.name)(weights=None).features.state_dict()
+        _fill(body, dict(zip(names, read_tensors(carried).values(), strict=True)), settings.name)
         return f"backbone: ImageNet weights of the installed package {CARRIED[settings.name][0]}"
     if settings.name.startswith("timm/"):
         return _timm(body, settings, download)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,6 @@ def predictions(
     model: Model, data: CocoData, *, batch: int = 1, workers: int = 2
 ) -> Iterator[tuple[ImageRecord, Instances]]:
     """Each image of ``data`` with what is found in it."""
-    start = 0
-    for images in eval_loader(data, model.config.data, batch=batch, workers=workers):
-        records = data.images[start : start + len(images)]
-        start += len(images)
-        sizes = [(record.height, record.width) for record in records]
-        yield from zip(records, model.predict_batch(images, sizes), strict=True)
+    records = iter(data.images)
+    for images, sizes in eval_loader(data, model.config.data, batch, workers):
+        yield from zip(islice(records, len(sizes)), model.predict_batch(images, sizes), strict=True)
