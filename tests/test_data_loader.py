@@ -234,6 +234,7 @@ def test_a_bad_image_reaches_the_user(data, workers):
             list(loader)
         assert str(caught.value).startswith(str(path))
         assert caught.value.file == path
+        del caught  # its frames would keep the worker until some later test
 
 
 def test_evaluation_reads_whole_images_in_order(data):

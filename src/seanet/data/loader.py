@@ -133,7 +133,10 @@ class Loader(DataLoader):
     def __iter__(self) -> Iterator:
         for batch in super().__iter__():
             if isinstance(batch, UserError):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    del batch  # it and this frame would hold each other, and the workers with them
             yield batch
 
 
