@@ -1,5 +1,6 @@
 """Training a detector on COCO-style data: what ``run`` trains, made of a configuration and two data sets."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def coco_job(config: Config, training: CocoData, validation: CocoData) -> Job:
             world=config.train.devices,
             start=plan.position(step),
         )
+        loader.worker_init_fn = _ignore_sigterm
         while True:
             yield from loader  # each pass goes on with the next epoch
 
@@ -108,6 +110,11 @@ def _load(detector: nn.Module, init: Path) -> str:
     kept = checkpoint.load_fitting(detector, weights)
     new = f"; these begin anew: {', '.join(kept)}" if kept else ""
     return f"weights of {checkpoint.find(init)}{new}"
+
+
+def _ignore_sigterm(worker: int) -> None:
+    """Schedulers signal whole process groups, and the running step may still need a batch; workers end with the run."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _rank() -> int:
