@@ -91,7 +91,15 @@ def test_interruption(monkeypatch):
     assert "interrupted" in seanet("data", "synth", "x", code=130).stderr
 
 
-def test_synth_then_train_is_what_it_says(scenes):
+def test_a_full_disk_is_one_line(monkeypatch):
+    def full(*args, **settings):
+        raise OSError(28, "No space left on device", "x/1.jpg")
+
+    monkeypatch.setattr("seanet.data.synth.synthesise", full)
+    assert "No space left on device: 'x/1.jpg'" in seanet("data", "synth", "x", code=2).stderr
+
+
+def test_synth_writes_into_new_folders_only(scenes):
     assert (scenes / "annotations" / "instances_train.json").exists()
     result = seanet("data", "synth", scenes, code=2)
     assert "error:" in result.stderr

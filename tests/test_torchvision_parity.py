@@ -88,7 +88,7 @@ def test_losses_of_the_same_rois_are_equal(theirs, ours):
         named = {str(i): feature for i, feature in enumerate(features)}
         sizes = batch.sizes
         logits, deltas = heads.box_predictor(heads.box_head(heads.box_roi_pool(named, split(rois), sizes)))
-        wanted = heads.box_coder.encode([m for m in split(Rois(matched.boxes, rois.image))], split(rois))
+        wanted = heads.box_coder.encode(list(split(Rois(matched.boxes, rois.image))), split(rois))
         box_class, box_regression = fastrcnn_loss(logits, deltas, [matched.labels], list(wanted))
         mask_logits = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(named, split(fg), sizes)))
         first = torch.tensor([0, 2])[fg.image]

@@ -4,6 +4,7 @@ Results go to stdout, all else to stderr.  Exit codes: 0 done, 1 some inputs fai
 that the message tells how to mend, 130 interrupted.
 """
 
+import errno
 import json
 import logging
 import math
@@ -41,6 +42,11 @@ class Commands(TyperGroup):
             if ctx.params.get("debug"):
                 raise
             say("error: " + str(error).replace("\n", "\n       "))
+            raise typer.Exit(2) from None
+        except OSError as error:
+            if ctx.params.get("debug") or error.errno == errno.EPIPE:
+                raise
+            say(f"error: {error}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             if ctx.params.get("debug"):
