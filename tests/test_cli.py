@@ -206,6 +206,8 @@ def test_train_then_resume(scenes, tmp_path):
     assert found["out"] == str(out)
     assert found["best"]["step"] == 1
     assert "not empty" in seanet(*args, "--steps", 1, code=2).stderr
+    image = next((scenes / "val").iterdir())
+    assert "edge attention" in seanet("predict", out, image, "--save", "edges", code=2).stderr
     text = seanet(*args, "--steps", 2, "--resume").stdout
     assert "segm" in text
     assert f"seanet predict {out}" in text

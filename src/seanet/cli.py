@@ -222,8 +222,10 @@ def predict(
     kinds = save or ["overlay", "coco"]
     images = find_images(inputs)
     model = load(checkpoint, device).limited(score=score)
+    if "edges" in kinds and model.config.mask.kind != "edge":
+        raise UserError(f"--save edges needs a mask head with edge attention; {checkpoint} is a {model.config.recipe}")
     failed: list[str] = []
-    rows: list[dict[str, Any]] = []
+    done: list[dict[str, Any]] = []
     with Outputs(out, kinds, model.categories.ids, model.categories.names) as outputs:
         for outcome in stream(model, images, edges="edges" in kinds):
             if outcome.pixels is None or outcome.instances is None:
@@ -232,12 +234,12 @@ def predict(
                 continue
             files = outputs.add(outcome.path, outcome.pixels, outcome.instances)
             counts = Counter(outcome.instances.names)
-            rows.append({"image": str(outcome.path), "objects": dict(counts), "files": [str(file) for file in files]})
+            done.append({"image": str(outcome.path), "objects": dict(counts), "files": [str(file) for file in files]})
             if not json_:
                 print(f"{outcome.path}: {', '.join(f'{n} {name}' for name, n in counts.items()) or 'nothing found'}")
-    emit({"out": str(out), "images": rows, "failed": failed}, json_, f"{len(rows)} of {len(images)} images: {out}")
+    emit({"out": str(out), "images": done, "failed": failed}, json_, f"{len(done)} of {len(images)} images: {out}")
     if failed:
-        raise typer.Exit(1 if rows else 2)
+        raise typer.Exit(1 if done else 2)
 
 
 @app.command()
