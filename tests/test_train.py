@@ -251,6 +251,10 @@ def test_patience(tmp_path):
     result = go(config(patience=1, epochs=9), tmp_path / "run", evaluate=lambda detector: {"segm/AP": 0.5})
     assert [entry["step"] for entry in result.history] == [3, 6]
     assert result.best["step"] == 3
+    again = go(config(patience=1, epochs=9), tmp_path / "run", resume=True)
+    assert checkpoint.read_meta(tmp_path / "run" / "last.safetensors").step == 6
+    assert again.history == result.history
+    assert len(go(config(patience=2, epochs=4), tmp_path / "run", resume=True).history) == 4
 
 
 def test_unknown_metric(tmp_path):

@@ -42,7 +42,7 @@ def train(
     ``download`` allows it.  ``device`` is cpu, cuda or mps.
     """
 
-    def start(detector: nn.Module) -> str:
+    def start(detector: Any) -> str:
         return load_start(detector, config.backbone, download) if init is None else _load(detector, Path(init))
 
     training, validation = _read(data)
@@ -73,7 +73,7 @@ def coco_job(config: Config, training: CocoData, validation: CocoData) -> Job:
         while True:
             yield from loader  # each pass goes on with the next epoch
 
-    def metrics(detector: nn.Module) -> dict[str, Any]:
+    def metrics(detector: Any) -> dict[str, Any]:
         return flat(evaluate(Model(detector, config, categories), validation, workers=config.train.workers))
 
     return Job(

@@ -6,11 +6,9 @@ validation and stopping are decided here from the step alone, so that a run goes
 
 import logging
 import math
-import os
-import signal
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -24,15 +22,14 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from seanet import checkpoint
-from seanet.checkpoint import Meta
-from seanet.errors import CheckpointError, ConfigError, DivergenceError
+from seanet.checkpoint import LAST, Meta, read_state, save_state
+from seanet.errors import CheckpointError, DivergenceError
+from seanet.training.keeper import Keeper, Metrics
 from seanet.training.log import Log
 from seanet.training.optim import Plan, optimizer
 from seanet.types import Batch
 
-Metrics = dict[str, Any]  # flat, such as segm/AP; numbers or None
-PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 LASTING = timedelta(hours=6)  # one process evaluates while the others wait
 
 
@@ -107,9 +104,9 @@ class Module(lightning.LightningModule):
             self.watch.check(last=1)
         return total
 
-    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(batch.seed)  # dropout of a backbone: a function of the step, like all else that is random
-        for group in self.optimizers().param_groups:
+        for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.plan.rate(self.trainer.global_step)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -118,12 +115,12 @@ class Module(lightning.LightningModule):
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         self.norm = nn.utils.clip_grad_norm_(self.parameters(), self.plan.train.clip or math.inf)
 
-    def on_save_checkpoint(self, state: dict[str, Any]) -> None:
-        state["meta"] = self.described(state["global_step"])
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["meta"] = self.described(checkpoint["global_step"])
 
-    def on_load_checkpoint(self, state: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Else a run that was complete and is made longer would stop at once.
-        state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
     def described(self, step: int, metrics: Metrics | None = None) -> Meta:
         return replace(self.meta, step=step, epoch=self.plan.epoch(step), metrics=metrics or {})
@@ -137,11 +134,11 @@ class SafeCheckpointIO(CheckpointIO):
     def __init__(self, say: Callable[[str], None]):
         self.say, self.failures = say, 0
 
-    def save_checkpoint(self, checkpoint_: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        state = {name: value for name, value in checkpoint_.items() if name not in ("meta", "state_dict")}
-        weights = {name.removeprefix("detector."): value for name, value in checkpoint_["state_dict"].items()}
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        state = {name: value for name, value in checkpoint.items() if name not in ("meta", "state_dict")}
+        weights = {name.removeprefix("detector."): value for name, value in checkpoint["state_dict"].items()}
         try:
-            checkpoint.save_state(path, weights, checkpoint_["meta"], state)
+            save_state(path, weights, checkpoint["meta"], state)
             self.failures = 0
         except CheckpointError as error:
             self.failures += 1
@@ -150,159 +147,11 @@ class SafeCheckpointIO(CheckpointIO):
             self.say(f"warning: {error}")
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        weights, _, state = checkpoint.read_state(path)
+        weights, _, state = read_state(path)
         return {**state, "state_dict": {f"detector.{name}": value for name, value in weights.items()}}
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
-
-
-class Keeper(lightning.Callback):
-    """What happens between steps: rows of the log, validation, checkpoints, and the end."""
-
-    def __init__(self, folder: Path, evaluate: Callable[[nn.Module], Metrics], log: Log | None, ema: Any):
-        self.folder, self.evaluate, self.logbook, self.ema = folder, evaluate, log, ema
-        self.history: list[dict[str, Any]] = []
-        self.signals = Signals()
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        return max(self.history, key=lambda entry: entry["score"], default=None)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.history = state["history"]
-
-    def on_train_start(self, trainer: lightning.Trainer, module: Module) -> None:
-        self.signals.catch()
-        step = trainer.global_step
-        module.watch.first, module.watch.start = step, time.perf_counter()
-        stopped_before_validation = step and (not self.history or self.history[-1]["step"] < step)
-        if stopped_before_validation and module.plan.validates(step):
-            self._validate(trainer, module)
-
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, module: Module, outputs: Any, batch: Any, index: int
-    ) -> None:
-        plan, step = module.plan, trainer.global_step
-        if (index + 1) % plan.train.accumulate:
-            return
-        stop = self.signals.agreed(trainer)
-        ends = plan.ends_epoch(step)
-        if ends or stop or step % plan.train.log_every == 0:
-            self._row(module, step)
-        if ends or stop:
-            self._save(trainer)
-        if plan.validates(step) and not stop:
-            self._validate(trainer, module)
-            self._save(trainer)
-            stop = self.signals.agreed(trainer) or self._no_better(plan.train.patience)
-        trainer.should_stop = bool(stop)
-
-    def _row(self, module: Module, step: int) -> None:
-        means = module.watch.take(step)
-        plan = module.plan
-        rate, norm = plan.rate(step - 1), float(module.norm)
-        if not math.isfinite(norm) and plan.train.precision != "fp16":  # whose scaler skips such steps
-            raise DivergenceError(f"the gradient of step {step} is not finite: lower train.lr or lengthen train.warmup")
-        if self.logbook:
-            self.logbook.row({"step": step, "epoch": plan.epoch(step), "lr": rate, "grad_norm": norm, **means})
-            losses = "  ".join(f"{name} {value:.3f}" for name, value in means.items() if name != "seconds")
-            self.logbook.screen.step(step, f"lr {rate:.2g}  {losses}")
-
-    def _save(self, trainer: lightning.Trainer) -> None:
-        trainer.save_checkpoint(self.folder / checkpoint.LAST, weights_only=False)
-
-    def _validate(self, trainer: lightning.Trainer, module: Module) -> None:
-        """Evaluate in the first process, with the averaged weights if there are any, and keep the best."""
-        step, metrics = trainer.global_step, None
-        if trainer.is_global_zero:
-            with self._averaged(trainer, module), self.signals.at_once():
-                metrics = self.evaluate(module.detector)
-                self._enter(module, step, metrics)
-        self.history = trainer.strategy.broadcast(self.history)
-        module.watch.start = time.perf_counter()
-
-    def _enter(self, module: Module, step: int, metrics: Metrics) -> None:
-        name = module.plan.train.metric
-        if name not in metrics:
-            known = ", ".join(metrics)
-            raise ConfigError(
-                f"there is no metric {name!r} to choose the best by (train.metric); there are {known}",
-                field="train.metric",
-            )
-        score = metrics[name]
-        entry = {
-            "step": step,
-            "epoch": module.plan.epoch(step),
-            "score": -1.0 if score is None or score != score else score,
-        }
-        best = self.best is None or entry["score"] > self.best["score"]
-        self.history.append(entry | {"metrics": metrics})
-        if best:
-            meta = module.described(step, metrics)
-            checkpoint.save_model(self.folder / checkpoint.BEST, module.detector.state_dict(), meta)
-        if self.logbook:
-            self.logbook.row({"step": step, "epoch": entry["epoch"], **metrics})
-            self.logbook.screen.say(
-                f"epoch {entry['epoch']:.4g}, step {step}: {name} {entry['score']:.4f}{' (best)' if best else ''}"
-            )
-
-    @contextmanager
-    def _averaged(self, trainer: lightning.Trainer, module: Module) -> Iterator[None]:
-        if self.ema:
-            self.ema.on_validation_epoch_start(trainer, module)
-        module.detector.eval()
-        try:
-            yield
-        finally:
-            module.detector.train()
-            if self.ema:
-                self.ema.on_validation_epoch_end(trainer, module)
-
-    def _no_better(self, patience: int | None) -> bool:
-        return patience is not None and len(self.history) - 1 - self.history.index(self.best) >= patience
-
-
-class Signals:
-    """SIGINT and SIGTERM end the run after its step; a second one, or one while nothing would be lost, at once."""
-
-    def __init__(self) -> None:
-        self.received, self.lossless, self.process = 0, False, os.getpid()
-
-    def catch(self) -> None:
-        """Lightning restores the former handlers when it ends."""
-        self.process = os.getpid()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                signal.signal(number, self._handle)
-            except ValueError:  # not the main thread: whoever owns that one decides
-                return
-
-    def _handle(self, number: int, frame: Any) -> None:
-        if os.getpid() != self.process:
-            return  # a worker that reads images: the step that needs its batch is still to finish
-        again, self.received = self.received, number
-        if again or self.lossless:
-            raise KeyboardInterrupt
-
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        self.lossless = True
-        try:
-            yield
-        finally:
-            self.lossless = False
-
-    def agreed(self, trainer: lightning.Trainer) -> bool:
-        """Whether any process was told to stop."""
-        if trainer.world_size == 1:
-            return bool(self.received)
-        told = torch.tensor(float(self.received), device=trainer.strategy.root_device)
-        self.received = int(trainer.strategy.reduce(told, reduce_op="max"))
-        return bool(self.received)
 
 
 def fit(
@@ -324,7 +173,7 @@ def fit(
     with _quiet():
         trainer = _trainer(plan, [c for c in (ema, keeper) if c], device, SafeCheckpointIO(say))
         try:
-            trainer.fit(module, stream, ckpt_path=folder / checkpoint.LAST if resume else None)
+            trainer.fit(module, stream, ckpt_path=folder / LAST if resume else None)
         except SystemExit:
             if not keeper.signals.received:  # else Lightning's answer to a second or an early interrupt
                 raise
@@ -353,7 +202,7 @@ def _trainer(plan: Plan, callbacks: list[Any], device: str, io: CheckpointIO) ->
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Without Lightning's adverts and advice; its import sets the level, so this comes after."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
