@@ -105,7 +105,10 @@ class Module(lightning.LightningModule):
         return total
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        torch.manual_seed(batch.seed)  # dropout of a backbone: a function of the step, like all else that is random
+        # Dropout of a backbone: a function of the step, like all else that is random.
+        torch.default_generator.manual_seed(batch.seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(batch.seed)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.plan.rate(self.trainer.global_step)
 
