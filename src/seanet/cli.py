@@ -298,7 +298,8 @@ def recipes(json_: Json = False) -> None:
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything is written.")] = Path("runs/demo"),
     recipe: Annotated[str, typer.Option(autocompletion=complete_recipe)] = "seanet_lite",
-    minutes: Annotated[float | None, typer.Option(min=0.1, help="About how long to train.")] = None,
+    steps: Annotated[int, typer.Option(min=10, help="Steps to train.")] = 320,
+    json_: Json = False,
 ) -> None:
     """Draw scenes, train on them, and show the masks: no data, no downloads, a CPU will do."""
     from seanet.recipes import recipe as named
@@ -306,7 +307,15 @@ def demo(
     named(recipe)
     from seanet.demo import run
 
-    run(out, recipe=recipe, **({} if minutes is None else {"minutes": minutes}))
+    found = run(out, recipe, steps, say)
+    metrics = {name: found["metrics"].get(name) for name in ("segm/AP", "segm/AP50", "bbox/AP", "bbox/AP50")}
+    lines = [
+        f"{name.replace('segm', 'mask').replace('bbox', 'box').replace('/', ' ')}: {value:.3f}"
+        for name, value in metrics.items()
+        if value is not None
+    ]
+    lines += [f"page: {found['page']}", f"model: {found['run']}  (seanet predict {found['run']} IMAGE)"]
+    emit(found, json_, "\n".join(lines))
 
 
 @app.command()

@@ -64,13 +64,13 @@ def _lite(config: Config) -> Config:
     """Made for a CPU: narrow, small images, few RoIs."""
     return replace(
         config,
-        backbone=Backbone(name="mobilenet_v2", weights="auto", norm="batch", frozen_stages=0, channels=64),
+        backbone=Backbone(name="mobilenet_v2", channels=64),
         rpn=Rpn(anchor_sizes=(16, 32, 64, 128, 256), before_nms=(500, 300), after_nms=(300, 100), sampled=128),
         sampling=Sampling(rois=64),
         box=replace(config.box, width=256),
         mask=replace(config.mask, convs=2),
         data=Data(short_sides=(256,), long_side=448),
-        train=Train(batch=4, lr=0.08, warmup=100, ema=None),
+        train=Train(batch=4, lr=0.08, schedule="cosine", warmup=100),
     )
 
 
