@@ -399,7 +399,7 @@ def test_run_lengths_are_exact(folder, seed):
 
 def test_counts_of_large_images_unpack():
     counts = [3, 100_000, 5, 7, 2_000_000, 1, 900]
-    text = coco.codec.frPyObjects({"size": [1, sum(counts)], "counts": counts}, 1, sum(counts))["counts"]
+    text = bitmaps.codec.frPyObjects({"size": [1, sum(counts)], "counts": counts}, 1, sum(counts))["counts"]
     assert bitmaps.unpack_counts(text).tolist() == counts
 
 

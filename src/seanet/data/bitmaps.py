@@ -1,11 +1,12 @@
 """Binary masks cut to their windows, and the two ways in which annotations give them: rings and run lengths.
 
 A ring is a closed polygon, (2n,) float64 x, y, x, y, ... with pixel i covering i..i+1.  Run lengths are COCO's: pixels
-column by column, background first.  Callers have checked their numbers (``coco``): the codec behind trusts them.
+column by column, background first.  Callers have checked their numbers (``segmentations``): the codec behind trusts them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from faster_coco_eval.core import mask as codec
@@ -66,9 +67,17 @@ def rasterise(rings: Sequence[np.ndarray], height: int, width: int) -> Bitmap:
     return Bitmap(codec.decode(rings_to_rle(shifted, y1 - y0, x1 - x0)), x0, y0).tight()
 
 
-def rings_to_rle(rings: Sequence[np.ndarray], height: int, width: int) -> dict:
+def rings_to_rle(rings: Sequence[np.ndarray], height: int, width: int) -> dict[str, Any]:
     parts = codec.frPyObjects([ring.tolist() for ring in rings], height, width)
+    assert isinstance(parts, list)  # as it was given
     return parts[0] if len(parts) == 1 else codec.merge(parts)
+
+
+def runs_to_rle(counts: np.ndarray, height: int, width: int) -> dict[str, Any]:
+    shape = [height, width]
+    rle = codec.frPyObjects({"size": shape, "counts": counts.tolist()}, height, width)
+    assert isinstance(rle, dict)  # as it was given
+    return {"size": shape, "counts": rle["counts"]}
 
 
 def clip_ring(ring: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -93,12 +102,6 @@ def _below(points: np.ndarray, axis: int, bound: float) -> np.ndarray:
     step = np.where(crosses, following[:, axis] - points[:, axis], 1)
     hits = points + ((bound - points[:, axis]) / step)[:, None] * (following - points)
     return np.stack([points, hits], 1).reshape(-1, 2)[np.stack([inside, crosses], 1).ravel()]
-
-
-def ring_area(ring: np.ndarray) -> float:
-    """Area by the shoelace formula; parts that run the other way round count negative."""
-    x, y = ring[0::2] - ring[0], ring[1::2] - ring[1]
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
 def ring_length(ring: np.ndarray) -> float:

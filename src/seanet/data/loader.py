@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from seanet.config import Data
 from seanet.data import transforms
 from seanet.data.bitmaps import Bitmap
-from seanet.data.coco import CocoData, ImageRecord
 from seanet.data.images import read_image
+from seanet.data.records import CocoData, ImageRecord
 from seanet.data.transforms import Sample
 from seanet.errors import AnnotationError, UserError
 from seanet.types import Batch, PackedMasks, Target

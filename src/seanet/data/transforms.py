@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from seanet.config import Data
-from seanet.data import bitmaps, coco
+from seanet.data import bitmaps
 from seanet.data.bitmaps import Bitmap
-from seanet.data.coco import ImageRecord
+from seanet.data.records import Annotation, ImageRecord, to_bitmap
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ class View:
         seen = np.array(picture)
         return np.ascontiguousarray(seen[:, ::-1]) if self.flip else seen
 
-    def mask(self, annotation: coco.Annotation, height: int, width: int) -> Bitmap:
+    def mask(self, annotation: Annotation, height: int, width: int) -> Bitmap:
         """Mask of an object of a height x width file; empty if the view leaves nothing of it."""
         if isinstance(annotation.segmentation, dict):
-            return self._resample(coco.to_bitmap(annotation, height, width))
+            return self._resample(to_bitmap(annotation, height, width))
         rings = (self.points(ring.reshape(-1, 2)).ravel() for ring in annotation.segmentation)
         rings = (bitmaps.clip_ring(ring, self.height, self.width) for ring in rings)
         return bitmaps.rasterise([ring for ring in rings if len(ring) >= 6], self.height, self.width)

@@ -1,0 +1,101 @@
+"""A checked data set: categories, images and their objects, immutable, in pixels of the image files."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seanet.data import bitmaps
+from seanet.data.bitmaps import Bitmap
+from seanet.data.repairs import Repairs
+from seanet.errors import AnnotationError
+
+Box = tuple[float, float, float, float]
+Segmentation = list[np.ndarray] | dict[str, Any]
+"""Rings, each (2n,) float64, or COCO's compressed run lengths, ``{"size": [h, w], "counts": bytes}``."""
+
+
+@dataclass(frozen=True)
+class Categories:
+    """Label k in 1..K stands for ``ids[k - 1]`` and ``names[k - 1]``; 0 is background, never a category."""
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def label(self, id: int) -> int:
+        """Label of a category id; KeyError if there is none."""
+        return self._labels[id]
+
+    @cached_property
+    def _labels(self) -> dict[int, int]:
+        return {id: label for label, id in enumerate(self.ids, 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """An object, in pixels of the image file."""
+
+    id: int  # 1..N within the data set
+    source_id: object  # what the file says: missing, repeated or 0 at times
+    label: int  # 1..K
+    box: Box  # xyxy, inside the image
+    segmentation: Segmentation
+    area: float  # pixels
+    crowd: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    id: int
+    path: Path
+    width: int
+    height: int
+    annotations: tuple[Annotation, ...]
+
+
+@dataclass(frozen=True)
+class CocoData:
+    file: Path
+    images: tuple[ImageRecord, ...]
+    categories: Categories
+    repairs: Repairs
+
+    def require_clean(self, max_bad: float) -> None:
+        """Error if more than this share of the annotations had to be skipped."""
+        share = self.repairs.skipped_share
+        if share > max_bad:
+            causes = "; ".join(line for line in self.repairs.summary() if " skipped: " in line)
+            raise AnnotationError(
+                f"{self.file}: {share:.1%} of its annotations had to be skipped, more than max_bad = {max_bad:.1%}: "
+                f"mend the file or raise max_bad ({causes})",
+                file=self.file,
+                field="annotations",
+                value=share,
+            )
+
+
+def mask_bits(annotation: Annotation, height: int, width: int) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """An object's mask, (h, w) uint8, in its smallest window, xyxy in pixels of the image; 0 x 0 if it has no pixel."""
+    bitmap = to_bitmap(annotation, height, width)
+    return bitmap.bits, bitmap.window
+
+
+def to_bitmap(annotation: Annotation, height: int, width: int) -> Bitmap:
+    """An object's mask in its smallest window, in pixels of the image file."""
+    segmentation = annotation.segmentation
+    if isinstance(segmentation, list):
+        return bitmaps.rasterise(segmentation, height, width)
+    counts = bitmaps.unpack_counts(segmentation["counts"])
+    assert counts is not None  # they were packed when the file was read
+    return bitmaps.runs_to_bitmap(counts, height)
+
+
+def to_rle(annotation: Annotation, height: int, width: int) -> dict[str, Any]:
+    """An object's mask as COCO's compressed run lengths, ``{"size": [h, w], "counts": bytes}``, for evaluation."""
+    segmentation = annotation.segmentation
+    return bitmaps.rings_to_rle(segmentation, height, width) if isinstance(segmentation, list) else segmentation

@@ -1,0 +1,66 @@
+"""Where the checks of an annotation file say what they found: mistakes are errors, what could be helped is counted."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seanet.data.values import is_int, kind
+from seanet.errors import AnnotationError
+
+
+@dataclass
+class Repairs:
+    """What was wrong with a file and could be helped: annotations skipped, entries repaired, facts worth a line."""
+
+    annotations: int = 0
+    """Annotations of the file, skipped ones included."""
+    found: dict[tuple[str, str, str], list[object]] = field(default_factory=lambda: defaultdict(list))
+    """(subject, verb, what) -> every id."""
+
+    def note(self, subject: str, verb: str, what: str, id: object) -> None:
+        self.found[subject, verb, what].append(id)
+
+    def count(self, verb: str) -> int:
+        return sum(len(ids) for (_, v, _), ids in self.found.items() if v == verb)
+
+    @property
+    def skipped_share(self) -> float:
+        """Of all annotations of the file."""
+        return self.count("skipped") / max(self.annotations, 1)
+
+    def summary(self, examples: int = 3) -> list[str]:
+        """A line for each kind: "3 annotations skipped: box of zero width or height (ids 4, 9, 12)"."""
+        lines = []
+        for (subject, verb, what), ids in self.found.items():
+            shown = ", ".join(map(str, ids[:examples])) + (", ..." if len(ids) > examples else "")
+            prefix = f"{_plural('id', len(ids))} " if all(map(is_int, ids)) else ""
+            lines.append(f"{len(ids)} {_plural(subject, len(ids))} {verb}: {what} ({prefix}{shown})")
+        return lines
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Of one file, while it is read."""
+
+    file: Path
+    repairs: Repairs = field(default_factory=Repairs)
+
+    def note(self, subject: str, verb: str, what: str, id: object) -> None:
+        self.repairs.note(subject, verb, what, id)
+
+    def error(self, message: str, **facts: object) -> AnnotationError:
+        """To be raised: what makes the file untrustworthy."""
+        return AnnotationError(f"{self.file}: {message}", file=self.file, **facts)
+
+    def entry(self, entry: object, part: str) -> dict[str, Any]:
+        """An entry of one of the file's lists, which has to be an object."""
+        if not isinstance(entry, dict):
+            raise self.error(
+                f"an entry of {part!r} is {kind(entry)}: expected an object {{...}}", field=part, value=entry
+            )
+        return entry
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"

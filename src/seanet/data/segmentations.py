@@ -1,0 +1,161 @@
+"""The gate before the mask codec, which crashes or hangs on numbers that make no sense: polygons and run lengths.
+
+Letters: n points of a ring, h x w pixels of the image.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from faster_coco_eval.core import mask as codec
+
+from seanet.data import bitmaps
+from seanet.data.records import Box, Segmentation
+from seanet.data.values import is_int
+from seanet.polygons import ring_area
+
+FARTHEST = 1e5  # pixels; no image is that wide, and the codec crashes on much larger coordinates
+MOST_PIXELS = 2**31  # run lengths are summed in 32 bits
+LONGEST = 2e6  # pixels of outline; the codec walks it in memory
+ROUNDING = 1.0  # pixels; boxes and rings of clean data reach past the image by less
+SAME_OBJECT = 0.5  # IoU below which a box does not belong to its mask
+
+Note = Callable[[str, str], None]
+"""Takes the verb and what of a repair."""
+
+
+class Skip(Exception):
+    """Why a single annotation cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A checked segmentation with what follows from it."""
+
+    segmentation: Segmentation
+    box: Box
+    area: float
+    exact: bool  # the area counts pixels
+
+    def pixels(self, height: int, width: int) -> float:
+        """The area as a count of pixels."""
+        if self.exact or isinstance(self.segmentation, dict):
+            return self.area
+        return float(codec.area(bitmaps.rings_to_rle(self.segmentation, height, width)))
+
+
+def check_mask(raw: object, box: Box | None, height: int, width: int, note: Note) -> Mask | None:
+    """What a file calls a segmentation, None if it says nothing; ``box``, as it stands there, tells h x w from w x h."""
+    if raw is None or raw == [] or raw == {}:
+        return None
+    if isinstance(raw, dict):
+        return _of_runs(raw, box, height, width, note)
+    if not isinstance(raw, list):
+        raise Skip("segmentation neither polygons nor run lengths")
+    if not any(isinstance(ring, list) for ring in raw):
+        note("repaired", "polygon without its outer brackets")
+        raw = [raw]
+    return _of_rings(raw, height, width, note)
+
+
+def iou(a: Box, b: Box) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(width, 0) * max(height, 0)
+    total = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
+    return shared / total if total > 0 else 0.0
+
+
+def _of_rings(raw: list[Any], height: int, width: int, note: Note) -> Mask:
+    rings, reason = [], "polygon of fewer than three points"
+    for points in raw:
+        ring = _ring(points)
+        if ring is None:
+            reason = "polygon of fewer than three points, or with an odd number of coordinates"
+            continue
+        inside, cut = _inside(ring, height, width)
+        if inside is None:
+            reason = "polygon outside the image"
+            continue
+        if cut:
+            note("clipped", "polygon reaches past the image")
+        rings.append(inside)
+    if not rings:
+        raise Skip(reason)
+    if len(rings) < len(raw):
+        note("repaired", "some of its polygons dropped as unusable")
+    return _measured(rings, height, width)
+
+
+def _ring(points: object) -> np.ndarray | None:
+    """A polygon as (2n,) float64; None if it has no inside or half a point.  Unusable numbers skip the annotation."""
+    if not isinstance(points, list) or not points:
+        return None
+    try:
+        ring = np.asarray(points)
+    except (ValueError, OverflowError):
+        raise Skip("polygon with coordinates that are not numbers") from None
+    if ring.ndim != 1 or ring.dtype.kind not in "iuf":
+        raise Skip("polygon with coordinates that are not numbers")
+    ring = ring.astype(np.float64)
+    if not np.isfinite(ring).all() or np.abs(ring).max() > FARTHEST:
+        raise Skip(f"polygon with coordinates that are not finite or beyond {FARTHEST:,.0f}")
+    return ring if len(ring) >= 6 and len(ring) % 2 == 0 else None
+
+
+def _inside(ring: np.ndarray, height: int, width: int) -> tuple[np.ndarray | None, bool]:
+    """The part of a ring within the image, None if there is none, and whether something was cut off."""
+    x, y = ring[0::2], ring[1::2]
+    if x.max() <= 0 or y.max() <= 0 or x.min() >= width or y.min() >= height:
+        return None, True
+    if min(x.min(), y.min()) >= -ROUNDING and x.max() <= width + ROUNDING and y.max() <= height + ROUNDING:
+        return ring, False
+    ring = bitmaps.clip_ring(ring, height, width)
+    return (ring if len(ring) >= 6 else None), True
+
+
+def _measured(rings: list[np.ndarray], height: int, width: int) -> Mask:
+    area = sum(abs(ring_area(ring.reshape(-1, 2))) for ring in rings)
+    length = sum(map(bitmaps.ring_length, rings))
+    if length > LONGEST:
+        raise Skip(f"polygon with an outline of more than {LONGEST:,.0f} pixels")
+    exact = False
+    # A sliver, or a bow whose loops cancel, may hold no pixel's centre: only then is it worth drawing here.
+    if area < length / 2 + 1:
+        area, exact = float(codec.area(bitmaps.rings_to_rle(rings, height, width))), True
+        if not area:
+            raise Skip("polygon without area")
+    points = np.concatenate(rings).reshape(-1, 2)
+    x0, y0 = np.maximum(points.min(0), 0).tolist()
+    x1, y1 = np.minimum(points.max(0), (width, height)).tolist()
+    return Mask(rings, (x0, y0, x1, y1), area, exact)
+
+
+def _of_runs(raw: dict[str, Any], given: Box | None, height: int, width: int, note: Note) -> Mask:
+    size, counts = raw.get("size"), _counts(raw.get("counts"))
+    shape = [height, width]
+    if counts is None or counts.min() < 0:
+        raise Skip("run lengths malformed or negative")
+    if int(counts.sum()) != height * width:
+        raise Skip("run lengths that do not add up to the image's pixels")
+    bitmap = bitmaps.runs_to_bitmap(counts, height)
+    if size != shape:
+        if size != shape[::-1] or given is None or iou(given, bitmap.window) < SAME_OBJECT:
+            raise Skip("run lengths of another size than the image")
+        note("repaired", "width and height of its run lengths swapped")
+    if not bitmap.area:
+        raise Skip("mask without a pixel")
+    x0, y0, x1, y1 = map(float, bitmap.window)
+    rle = bitmaps.runs_to_rle(counts, height, width)
+    return Mask(rle, (x0, y0, x1, y1), float(bitmap.area), exact=True)
+
+
+def _counts(raw: object) -> np.ndarray | None:
+    """Run lengths, (n,) int64, of either spelling; None if malformed."""
+    if isinstance(raw, str | bytes):
+        try:
+            return bitmaps.unpack_counts(raw.encode("ascii") if isinstance(raw, str) else raw)
+        except UnicodeEncodeError:
+            return None
+    whole = isinstance(raw, list) and len(raw) > 0 and all(is_int(n) and abs(n) <= MOST_PIXELS for n in raw)
+    return np.array(raw, np.int64) if whole else None
