@@ -68,6 +68,7 @@ app.add_typer(data_app, name="data")
 
 def main() -> None:
     """Entry point of ``seanet`` and ``python -m seanet``."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve the processes that read images
     app(prog_name="seanet")
 
 
@@ -207,7 +208,7 @@ def predict(
         list[str], typer.Argument(metavar="INPUTS...", help="Images, folders of images, patterns such as 'a/*.jpg'.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results are written.")] = Path("predictions"),
-    score: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out what scores less.")] = None,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what scores less.")] = 0.3,
     save: Annotated[
         list[str] | None, typer.Option(metavar="KIND", help="overlay, coco, labels or edges; may be repeated.")
     ] = None,
@@ -307,7 +308,7 @@ def demo(
     named(recipe)
     from seanet.demo import run
 
-    found = run(out, recipe, steps, say)
+    found = run(out, recipe, steps, say=say)
     metrics = {name: found["metrics"].get(name) for name in ("segm/AP", "segm/AP50", "bbox/AP", "bbox/AP50")}
     lines = [
         f"{name.replace('segm', 'mask').replace('bbox', 'box').replace('/', ' ')}: {value:.3f}"

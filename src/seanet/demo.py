@@ -6,8 +6,8 @@ import csv
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,21 +22,25 @@ from seanet.report.outputs import bitmaps
 from seanet.report.page import line_chart, write_page
 from seanet.settings import override
 
-IMAGES, SHOWN, SIDE = (200, 32), 8, 192  # to train on and to evaluate with; on the page; pixels
+SHOWN, SIDE = 8, 192  # images on the page; pixels a side
 SETTINGS = [f"data.short_sides=[{SIDE}]", "train.schedule=cosine", "train.warmup=50", "train.validate_every=1000000"]
 
 
 def run(
-    out: Path, recipe: str = "seanet_lite", steps: int = 320, say: Callable[[str], None] = print
-) -> dict[str, object]:
+    out: Path,
+    recipe: str = "seanet_lite",
+    steps: int = 320,
+    images: tuple[int, int] = (200, 32),
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
     """Everything lands in ``out``, which must be new or empty: ``data``, ``run``, ``index.html``, ``metrics.json``.
 
-    Returns the metrics and the path of the page.
+    ``images`` are as many to train on and to evaluate with.  Returns the metrics and the path of the page.
     """
     began = time.monotonic()
     config = override(named(recipe), [*SETTINGS, f"train.steps={steps}"])
-    say(f"drawing {sum(IMAGES)} scenes")
-    data = synthesise(out / "data", IMAGES[0], SIDE, val=IMAGES[1])
+    say(f"drawing {sum(images)} scenes")
+    data = synthesise(out / "data", images[0], SIDE, val=images[1])
     training, validation = (read_coco(*find_split(data, split)) for split in ("train", "val"))
     from seanet.predict import load
     from seanet.training import train
