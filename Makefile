@@ -43,7 +43,7 @@ check: setup
 	$(BIN)/codespell $(wildcard src tests docs benchmarks examples *.md Makefile)
 
 bench: setup
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	$(BIN)/python benchmarks/speed.py
 
 clean:
 	rm -rf $(VENV) build dist runs .pytest_cache .ruff_cache .hypothesis
