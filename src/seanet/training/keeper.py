@@ -17,6 +17,7 @@ from seanet import checkpoint
 from seanet.errors import ConfigError, DivergenceError
 from seanet.training.log import Log
 
+REST = 30.0  # seconds between checkpoints where passes over the data are short
 Metrics = dict[str, Any]  # flat, such as segm/AP; numbers or None
 
 
@@ -26,7 +27,7 @@ class Keeper(lightning.Callback):
     def __init__(self, folder: Path, evaluate: Callable[[nn.Module], Metrics], log: Log | None, ema: Any):
         self.folder, self.evaluate, self.logbook, self.ema = folder, evaluate, log, ema
         self.history: list[dict[str, Any]] = []
-        self.signals = Signals()
+        self.signals, self.saved = Signals(), time.monotonic()
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -57,7 +58,8 @@ class Keeper(lightning.Callback):
         ends = plan.ends_epoch(step)
         if ends or stop or step % plan.train.log_every == 0:
             self._row(pl_module, step)
-        if ends or stop:
+        rested = time.monotonic() - self.saved >= REST
+        if stop or plan.validates(step) or (ends and rested):
             self._save(trainer)
         if plan.validates(step) and not stop:
             self._validate(trainer, pl_module)
@@ -78,6 +80,7 @@ class Keeper(lightning.Callback):
 
     def _save(self, trainer: lightning.Trainer) -> None:
         trainer.save_checkpoint(self.folder / checkpoint.LAST, weights_only=False)
+        self.saved = time.monotonic()
 
     def _validate(self, trainer: lightning.Trainer, module: Any) -> None:
         """Evaluate in the first process, with the averaged weights if there are any, and keep the best."""
