@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchvision.ops import FrozenBatchNorm2d
 
 from builders import batch_of, target
 from seanet import config
@@ -204,6 +205,13 @@ def test_timm_backbones(name):
     assert all(torch.isfinite(p.grad).all() for p in detector.backbone.parameters() if p.grad is not None)
     with pytest.raises(ConfigError, match="group"):
         build(override(recipe("seanet_lite"), [f"backbone.name={name}", "backbone.norm=group"]), 2)
+
+
+def test_timm_norms_freeze():
+    pytest.importorskip("timm")
+    body = small("seanet_lite", "backbone.name=timm/resnet18", "backbone.norm=frozen").backbone.body
+    assert any(isinstance(m, FrozenBatchNorm2d) for m in body.modules())
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in body.modules())
 
 
 @pytest.mark.parametrize(

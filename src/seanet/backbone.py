@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torchvision
@@ -90,25 +91,25 @@ def _timm(settings: config.Backbone) -> Backbone:
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name[:6]}*")[:3]) or "see timm.list_models()"
         raise ConfigError(f"backbone.name: timm has no model {name!r} ({near})", field="backbone.name", value=name)
-    network = timm.create_model(name, features_only=True, pretrained=False)
+    network: Any = timm.create_model(name, features_only=True, pretrained=False)
     strides = network.feature_info.reduction()
     if not {4, 8, 16, 32} <= set(strides):
         raise ConfigError(f"backbone.name: {settings.name} gives maps of strides {strides}; 4, 8, 16 and 32 are needed")
-    body = _TimmMaps(network, [strides.index(stride) for stride in (4, 8, 16, 32)])
-    widths = [network.feature_info.channels()[i] for i in body.picked]
+    picked = [strides.index(stride) for stride in (4, 8, 16, 32)]
+    widths = [network.feature_info.channels()[i] for i in picked]
     stages = [[network]] if settings.frozen_stages == 5 else [[]]
     if 0 < settings.frozen_stages < 5:
         raise ConfigError("backbone.frozen_stages: timm backbones are trained whole (0) or kept whole (5)")
-    return Backbone(_with_norm(body, settings.norm), widths, stages, settings)
+    body = _with_norm(_TimmMaps(network, picked, widths), settings.norm)
+    return Backbone(body, widths, stages, settings)
 
 
 class _TimmMaps(nn.Module):
     """Four of a timm network's maps, channels first."""
 
-    def __init__(self, network: nn.Module, picked: list[int]):
+    def __init__(self, network: nn.Module, picked: list[int], widths: list[int]):
         super().__init__()
-        self.network, self.picked = network, picked
-        self.widths = [network.feature_info.channels()[i] for i in picked]
+        self.network, self.picked, self.widths = network, picked, widths
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         maps = self.network(images)
@@ -128,7 +129,7 @@ def _with_norm(body: nn.Module, name: str) -> nn.Module:
     if name == "sync":
         return nn.SyncBatchNorm.convert_sync_batchnorm(body)
     if name == "frozen":
-        from timm.utils import freeze_batch_norm_2d
+        from timm.layers import freeze_batch_norm_2d
 
         return freeze_batch_norm_2d(body)
     return body

@@ -19,7 +19,7 @@ from seanet.instances import Instances
 from seanet.recipes import recipe as named
 from seanet.report.draw import edge_overlay, overlay
 from seanet.report.outputs import bitmaps
-from seanet.report.page import line_chart, write_page
+from seanet.report.page import Picture, line_chart, write_page
 from seanet.settings import override
 
 SHOWN, SIDE = 8, 192  # images on the page; pixels a side
@@ -72,11 +72,11 @@ NOTES = [
 ]
 
 
-def _row(pixels: np.ndarray, record, data: CocoData, found: Instances) -> list[tuple[str, object]]:
+def _row(pixels: np.ndarray, record, data: CocoData, found: Instances) -> list[tuple[str, Picture]]:
     truth = [mask_bits(a, record.height, record.width) for a in record.annotations]
     masks = [(bits.astype(bool), window[0], window[1]) for bits, window in truth]
     names = [data.categories.names[a.label - 1] for a in record.annotations]
-    row = [
+    row: list[tuple[str, Picture]] = [
         ("image", pixels),
         ("truth", overlay(pixels, masks, names, scale=2)),
         ("prediction", overlay(pixels, bitmaps(found), found.names, found.score.tolist(), scale=2)),

@@ -18,12 +18,15 @@ from seanet.backbone import build_backbone, normalise
 from seanet.heads import Candidates, build_box_head, build_mask_head
 from seanet.masks import crop_masks, crop_masks_legacy
 from seanet.rois import build_pool, match_and_sample
-from seanet.types import Batch, Detections, PackedMasks, Rois
+from seanet.types import Batch, Detections, PackedMasks, Rois, Target
 
 PARTS = ("backbone", "fpn", "rpn", "pool", "box_head", "mask_head")
 
 
 class Detector(nn.Module):
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, settings: config.Config, classes: int):
         super().__init__()
         self.settings, self.classes = settings, classes
@@ -41,8 +44,8 @@ class Detector(nn.Module):
         """The losses, already weighted; their sum is what to minimise.  Random draws depend on ``batch.seed`` alone."""
         with seeded(batch.seed, batch.images.device):
             features, proposals, losses = self.propose(batch)
-            rois, matched = match_and_sample(proposals, batch.targets, self.settings.sampling)
-        losses |= self.box_head.loss(self.box_pool(features, rois), rois, matched, batch.targets)
+            rois, matched = match_and_sample(proposals, truth(batch), self.settings.sampling)
+        losses |= self.box_head.loss(self.box_pool(features, rois), rois, matched, truth(batch))
         positive = torch.nonzero(matched.labels).flatten()
         rois, matched = rois[positive], matched[positive]
         targets = self.mask_targets(batch, rois, matched.index)
@@ -64,14 +67,14 @@ class Detector(nn.Module):
         images = normalise(batch.images, batch.sizes, self.mean, self.std)
         features = self.backbone(images)
         precise = OrderedDict((name, feature.float()) for name, feature in features.items())  # anchors take this dtype
-        targets = [{"boxes": target.boxes} for target in batch.targets] if self.training else None
+        targets = [{"boxes": target.boxes} for target in truth(batch)] if self.training else None
         proposals, losses = self.rpn(ImageList(images, batch.sizes), precise, targets)
         named = {"loss_objectness": "rpn_class", "loss_rpn_box_reg": "rpn_regression"}
         return list(features.values())[:4], proposals, {named[name]: loss for name, loss in losses.items()}
 
     def mask_targets(self, batch: Batch, rois: Rois, index: Tensor) -> Tensor:
         """Share of each cell that its object covers, (R, M, M) with the mask head's context around."""
-        masks, head, size = PackedMasks.cat([t.masks for t in batch.targets]), self.mask_head, 2 * self.mask_head.size
+        masks, head, size = PackedMasks.cat([t.masks for t in truth(batch)]), self.mask_head, 2 * self.mask_head.size
         frames = torch.tensor(batch.sizes, device=rois.image.device)[rois.image]
         boxes = rois.boxes.round() if self.settings.mask.target == "integer" else rois.boxes
         if self.settings.geometry == "aligned":
@@ -79,6 +82,13 @@ class Detector(nn.Module):
         margin = head.context * (boxes[:, 2:] - boxes[:, :2]) / size
         boxes = torch.cat((boxes[:, :2] - margin, boxes[:, 2:] + margin), 1)
         return crop_masks_legacy(masks, index, boxes, frames, size + 2 * head.context)
+
+
+def truth(batch: Batch) -> list[Target]:
+    """What losses need of a batch and prediction does without."""
+    if batch.targets is None:
+        raise ValueError("losses need a batch with targets")
+    return batch.targets
 
 
 def build(settings: config.Config, classes: int) -> Detector:

@@ -113,7 +113,7 @@ class Instances:
     def to_supervision(self):
         """As ``supervision.Detections``, with dense masks."""
         try:
-            import supervision
+            import supervision  # ty: ignore[import-not-found]  # an extra that few install
         except ImportError:
             raise MissingExtra("supervision", "supervision", "to_supervision()") from None
         return supervision.Detections(
@@ -176,7 +176,7 @@ def encode_rle(bits: np.ndarray, left: int, top: int, size: tuple[int, int]) -> 
 
     Runs go down the columns; one that ends at the image's last row goes on in the next column.
     """
-    from faster_coco_eval.core import mask as codec
+    from seanet.data.bitmaps import runs_to_rle
 
     height, width = size
     change = np.diff(np.pad(bits.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)  # (w, h + 1)
@@ -186,8 +186,7 @@ def encode_rle(bits: np.ndarray, left: int, top: int, size: tuple[int, int]) -> 
     end = (column + left) * height + row + top
     joined = begin[1:] == end[:-1]
     begin, end = begin[np.r_[True, ~joined][: len(begin)]], end[np.r_[~joined, True][: len(end)]]
-    counts = np.diff(np.r_[0, np.stack((begin, end), 1).ravel(), height * width]).tolist()
+    counts = np.diff(np.r_[0, np.stack((begin, end), 1).ravel(), height * width])
     counts = counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts
-    rle = codec.frPyObjects({"counts": counts, "size": [height, width]}, height, width)
-    text = rle["counts"]
-    return {"size": [height, width], "counts": text.decode("ascii") if isinstance(text, bytes) else text}
+    rle = runs_to_rle(counts, height, width)
+    return rle | {"counts": rle["counts"].decode("ascii")}

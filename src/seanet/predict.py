@@ -75,6 +75,7 @@ class Model:
     def _instances(self, found: Detections, network: tuple[int, int], size: tuple[int, int]) -> Instances:
         """From the network's pixels to the file's."""
         scale = np.array([size[1] / network[1], size[0] / network[0]] * 2, dtype=np.float32)
+        assert found.masks is not None
         labels = found.labels.numpy()
         return Instances(
             size=(int(size[0]), int(size[1])),

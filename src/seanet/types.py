@@ -5,12 +5,14 @@ Boxes are float32 xyxy in absolute pixels of the network's image, pixel i coveri
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
 class Movable:
     """Frozen dataclasses of tensors that travel between devices as one."""
 
@@ -18,7 +20,7 @@ class Movable:
         return type(self)(**{f.name: _to(getattr(self, f.name), device) for f in fields(self)})
 
 
-def _to(value, device):
+def _to(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor | Movable):
         return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value.to(device)
     return [_to(v, device) for v in value] if isinstance(value, list) else value
@@ -114,7 +116,8 @@ class Detections(Movable):
     edges: Tensor | None = None  # (N, M, M) probability inside the box
 
     def __getitem__(self, keep: Tensor) -> Detections:
-        return Detections(**{f.name: None if (v := getattr(self, f.name)) is None else v[keep] for f in fields(self)})
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: part[keep] for name, part in parts.items() if part is not None})
 
     def __len__(self) -> int:
         return len(self.scores)

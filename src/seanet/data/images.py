@@ -7,9 +7,10 @@ the file's own smallest to its largest value.  Alpha is dropped.  Of several fra
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -111,7 +112,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(path: Path, max_pixels: int) -> Generator[Image.Image]:
     """The file with its header read; whatever goes wrong inside becomes an ``ImageError`` that names the file."""
     _require_file(path)
     try:
@@ -123,6 +124,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
+        assert Image.MAX_IMAGE_PIXELS is not None  # what was exceeded
         _fail(path, f"has more pixels than Pillow opens ({2 * Image.MAX_IMAGE_PIXELS:,}): make it smaller", error)
     except UnidentifiedImageError as error:
         _fail(path, _unknown(path), error)
@@ -180,5 +182,5 @@ def _unknown(path: Path) -> str:
     return f"is damaged or of an unknown format: expected one of {', '.join(FORMATS)}"
 
 
-def _fail(path: Path | str, reason: str, cause: BaseException | None = None) -> None:
+def _fail(path: Path | str, reason: str, cause: BaseException | None = None) -> NoReturn:
     raise ImageError(f"{path} {reason}", file=Path(path)) from cause

@@ -55,11 +55,11 @@ class TrainSet(CocoImages):
         data.require_clean(config.max_bad)
         self.seed = seed
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        stream = np.random.SeedSequence([self.seed, epoch, index])
+    def __getitem__(self, index: tuple[int, int]) -> Sample:
+        epoch, image = index
+        stream = np.random.SeedSequence([self.seed, epoch, image])
         rng = np.random.default_rng(stream)
-        sample = self._view(index, rng, int(stream.generate_state(1)[0]))
+        sample = self._view(image, rng, int(stream.generate_state(1)[0]))
         if rng.random() < self.config.copy_paste:
             sample = transforms.paste(sample, self._view(int(rng.integers(len(self))), rng), rng)
         if self.config.colour:
@@ -130,7 +130,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 class Loader(DataLoader):
     """A DataLoader that raises a user's mistake as it is, not wrapped in the traceback of a worker."""
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Iterator:  # ty: ignore[incompatible-method-override]  # torch names its private iterator
         for batch in super().__iter__():
             if isinstance(batch, UserError):
                 try:

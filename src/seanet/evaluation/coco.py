@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from seanet.data.coco import CocoData, to_rle
 
-KINDS = ("bbox", "segm")
+Kind = Literal["bbox", "segm"]
+KINDS: tuple[Kind, ...] = ("bbox", "segm")
 AREAS = ("all", "small", "medium", "large")
 
 
@@ -60,7 +61,7 @@ def _ground_truth(data: CocoData) -> dict[str, Any]:
     }
 
 
-def _score(truth: dict[str, Any], results: list[dict], kind: str, limit: int, data: CocoData) -> dict[str, Any]:
+def _score(truth: dict[str, Any], results: list[dict], kind: Kind, limit: int, data: CocoData) -> dict[str, Any]:
     from faster_coco_eval import COCO, COCOeval_faster
 
     # With a box at hand the library takes a mask's area from the box, which moves masks between small and large.

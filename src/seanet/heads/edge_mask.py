@@ -33,6 +33,7 @@ class EdgeAttentionMaskHead(nn.Module):
         for layer in (*self.mask_tower, *self.edge_tower, self.mask_up, self.edge_up):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
 
     def forward(self, crops: Float[Tensor, "r c s s"]) -> tuple[Float[Tensor, "r k m m"], Float[Tensor, "r m m"]]:

@@ -39,10 +39,9 @@ class FullyConvBoxHead(nn.Module):
         self.class_tower = tower(channels, channels, settings.convs)
         self.box_tower = tower(channels, channels, settings.convs)
         self.iou_tower = tower(2 * channels, channels, settings.convs)
-        self.class_logits = predictor(channels, classes)
+        self.class_logits = predictor(channels, classes, bias=-torch.tensor((1 - PRIOR) / PRIOR).log().item())
         self.log_ltrb = predictor(channels, 4)
         self.iou = predictor(channels, 1)
-        nn.init.constant_(self.class_logits.bias, -torch.tensor((1 - PRIOR) / PRIOR).log().item())
 
     def forward(
         self, crops: Float[Tensor, "r c s s"]
@@ -152,10 +151,11 @@ def tower(channels: int, width: int, convs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def predictor(channels: int, outputs: int) -> nn.Conv2d:
+def predictor(channels: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
     conv = nn.Conv2d(channels, outputs, 3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
+    assert conv.bias is not None
+    nn.init.constant_(conv.bias, bias)
     return conv
 
 

@@ -179,6 +179,7 @@ def _texts(labels: Sequence[str], scores: Sequence[float] | None) -> list[str]:
 def _write_labels(pen: ImageDraw.ImageDraw, size: tuple[int, int], masks, texts: list[str], colours) -> None:
     """Plates at the upper left of each mask, moved where they would hide an earlier, better one's."""
     font = ImageFont.load_default(float(np.clip(min(size) / 24, 10, 26)))
+    assert isinstance(font, ImageFont.FreeTypeFont)  # as always where a size is given
     taken: list[tuple[float, ...]] = []
     for mask, text, colour in zip(masks, texts, colours, strict=True):
         x0, _, x1, _ = pen.textbbox((0, 0), text, font=font)

@@ -144,11 +144,11 @@ def _short(value: float) -> str:
 
 def _thinned(points: Sequence[Point]) -> np.ndarray:
     """(n, 2) finite points, at most LIMIT: means of equal runs of neighbours."""
-    points = np.asarray(list(points), np.float64).reshape(-1, 2)
-    points = points[np.isfinite(points).all(1)]
-    if len(points) <= LIMIT:
-        return points
-    return np.array([run.mean(0) for run in np.array_split(points, LIMIT)])
+    every = np.asarray(list(points), np.float64).reshape(-1, 2)
+    finite = every[np.isfinite(every).all(1)]
+    if len(finite) <= LIMIT:
+        return finite
+    return np.array([run.mean(0) for run in np.array_split(finite, LIMIT)])
 
 
 def _embedded(caption: str, picture: Picture) -> dict[str, object]:
