@@ -105,6 +105,25 @@ def test_synth_writes_into_new_folders_only(scenes):
     assert "error:" in result.stderr
 
 
+@pytest.mark.parametrize(("size", "limit"), [(63, "64"), (4097, "4096")])
+def test_synth_says_which_sizes_it_draws(tmp_path, size, limit):
+    said = seanet("data", "synth", tmp_path / "x", "--size", size, code=2).stderr
+    assert "--size" in said
+    assert limit in said
+
+
+def test_bad_data_are_refused_before_torch_is_waited_for(scenes, tmp_path, monkeypatch):
+    content = json.loads((scenes / "annotations" / "instances_val.json").read_text())
+    content["annotations"][0]["segmentation"] = None
+    file = tmp_path / "val.json"
+    file.write_text(json.dumps(content))
+    monkeypatch.setitem(sys.modules, "seanet.training", None)  # importing it would fail
+    named = ("--val-json", file, "--val-images", scenes / "val")
+    result = seanet("train", "seanet_lite", "--data", scenes, *named, "--out", tmp_path / "run", code=2)
+    assert f"{file}: " in result.stderr
+    assert "more than max_bad" in result.stderr
+
+
 def test_info_of_a_recipe():
     found = json.loads(seanet("info", "seanet_lite", "--classes", 3, "--set", "box.convs=1", "--json").stdout)
     assert found["recipe"] == "seanet_lite"

@@ -15,7 +15,7 @@ from torch import nn
 
 from seanet import checkpoint, settings
 from seanet.config import ClassicMask, Config, Train
-from seanet.data.coco import find_split, read_coco
+from seanet.data.coco import Repairs, find_split, read_coco
 from seanet.data.synth import synthesise
 from seanet.errors import AnnotationError, CheckpointError, ConfigError, DivergenceError, UserError
 from seanet.recipes import recipe
@@ -347,6 +347,17 @@ def test_train_and_start_from_another_run(tmp_path, scenes, capsys):
 def test_no_images_to_evaluate_on(scenes):
     with pytest.raises(AnnotationError, match="nothing to evaluate on"):
         coco_job(small(), scenes[0], replace(scenes[1], images=()))
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_data_with_too_much_skipped_are_refused(tmp_path, scenes, bad):
+    sets = [replace(part, repairs=Repairs(annotations=10)) for part in scenes]
+    sets[bad].repairs.note("annotation", "skipped", "no segmentation", 3)
+    with pytest.raises(
+        AnnotationError, match=r"10\.0% of its annotations had to be skipped, more than max_bad = 1\.0%"
+    ):
+        train(small(), tuple(sets), tmp_path / "run", device="cpu", tensorboard=False)
+    assert not (tmp_path / "run").exists()
 
 
 SCRIPT = """

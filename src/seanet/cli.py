@@ -157,7 +157,7 @@ def train(
     settings = override(settings, [*(set_ or []), *given])
     sets = read_sets(data, {"train": (train_json, train_images), "val": (val_json, val_images)})
     for part in sets:
-        part.require_clean(settings.data.max_bad)
+        part.require_clean(settings.data.max_bad)  # as training does, but before torch is waited for
 
     from seanet.training import train as run
 
@@ -339,10 +339,12 @@ def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.")],
     images: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 200,
     val: Annotated[int | None, typer.Option(min=0, help="Images to evaluate on.  [a fifth as many]")] = None,
-    size: Annotated[int, typer.Option(min=16, help="Pixels a side.")] = 256,
+    size: Annotated[int, typer.Option(min=64, max=4096, help="Pixels a side.")] = 256,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     backgrounds: Annotated[Path | None, typer.Option(metavar="DIR", help="Photographs to use as ground.")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Threads that draw.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that draw.  [one for each core, where that pays]")
+    ] = None,
 ) -> None:
     """Draw scenes with exact masks, as a COCO-style data set."""
     from seanet.data.synth import synthesise

@@ -55,6 +55,8 @@ def coco_job(config: Config, training: CocoData, validation: CocoData) -> Job:
     if not validation.images:
         message = f"{validation.file}: lists no images, so there is nothing to evaluate on"
         raise AnnotationError(message, file=validation.file, field="images", value=[])
+    for part in (training, validation):
+        part.require_clean(config.data.max_bad)
     categories, count = training.categories, len(training.categories)
     plan = Plan(config.train, len(training.images))
 
