@@ -344,9 +344,13 @@ def test_train_and_start_from_another_run(tmp_path, scenes, capsys):
     assert f"weights of {first.folder / 'best.safetensors'}; these begin anew: mask_head" in said
 
 
-def test_no_images_to_evaluate_on(scenes):
-    with pytest.raises(AnnotationError, match="nothing to evaluate on"):
-        coco_job(small(), scenes[0], replace(scenes[1], images=()))
+@pytest.mark.parametrize(("empty", "purpose"), [(0, "train on"), (1, "evaluate on")])
+def test_no_images(tmp_path, scenes, empty, purpose):
+    sets = list(scenes)
+    sets[empty] = replace(sets[empty], images=())
+    with pytest.raises(AnnotationError, match=f"nothing to {purpose}"):
+        train(small(), tuple(sets), tmp_path / "run", device="cpu", tensorboard=False)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("bad", [0, 1])

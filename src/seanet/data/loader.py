@@ -17,7 +17,7 @@ from seanet.data.bitmaps import Bitmap
 from seanet.data.images import read_image
 from seanet.data.records import CocoData, ImageRecord
 from seanet.data.transforms import Sample
-from seanet.errors import AnnotationError, UserError
+from seanet.errors import UserError
 from seanet.types import Batch, PackedMasks, Target
 
 STRIDE = 32  # padded sides are its multiples, for every level of the pyramid to fit
@@ -49,9 +49,7 @@ class TrainSet(CocoImages):
 
     def __init__(self, data: CocoData, config: Data, seed: int = 0):
         super().__init__(data, config)
-        if not data.images:
-            message = f"{data.file}: lists no images, so there is nothing to train on"
-            raise AnnotationError(message, file=data.file, field="images", value=[])
+        data.require_images("train on")
         data.require_clean(config.max_bad)
         self.seed = seed
 
@@ -212,14 +210,16 @@ def _targets(samples: list[Sample]) -> list[Target]:
     """Views into one buffer of each kind: workers hand over a file descriptor for each buffer, and those are few."""
     tables, starts, windows = _tables([mask for sample in samples for mask in sample.masks])
     counts = [len(sample) for sample in samples]
-    ends = np.append(starts, len(tables))[np.cumsum([0, *counts])]
-    boxes = torch.from_numpy(np.concatenate([sample.boxes for sample in samples])).split(counts)
-    labels = torch.from_numpy(np.concatenate([sample.labels for sample in samples])).split(counts)
-    starts = torch.from_numpy(starts - np.repeat(ends[:-1], counts)).split(counts)
-    windows = torch.from_numpy(windows).split(counts)
-    tables = torch.from_numpy(tables).split(np.diff(ends).tolist())
-    masks = (PackedMasks(*parts) for parts in zip(tables, starts, windows, strict=True))
-    return [Target(*parts) for parts in zip(boxes, labels, masks, strict=True)]
+    bounds = np.append(starts, len(tables))[np.cumsum([0, *counts])]  # of each sample's tables
+    starts -= np.repeat(bounds[:-1], counts)
+
+    def views(rows: np.ndarray, lengths: list[int] = counts) -> Sequence[torch.Tensor]:
+        return torch.from_numpy(rows).split(lengths)
+
+    masks = map(PackedMasks, views(tables, np.diff(bounds).tolist()), views(starts), views(windows))
+    boxes = views(np.concatenate([sample.boxes for sample in samples]))
+    labels = views(np.concatenate([sample.labels for sample in samples]))
+    return list(map(Target, boxes, labels, masks))
 
 
 def pack(masks: Sequence[Bitmap]) -> PackedMasks:

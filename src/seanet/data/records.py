@@ -65,6 +65,12 @@ class CocoData:
     categories: Categories
     repairs: Repairs
 
+    def require_images(self, purpose: str) -> None:
+        """Error if there is not one image to ``purpose``, such as "train on"."""
+        if not self.images:
+            message = f"{self.file}: lists no images, so there is nothing to {purpose}"
+            raise AnnotationError(message, file=self.file, field="images", value=[])
+
     def require_clean(self, max_bad: float) -> None:
         """Error if more than this share of the annotations had to be skipped."""
         share = self.repairs.skipped_share

@@ -13,7 +13,6 @@ from seanet.config import Config
 from seanet.data.coco import CocoData, find_split, read_coco
 from seanet.data.loader import train_loader
 from seanet.detector import build
-from seanet.errors import AnnotationError
 from seanet.evaluation.run import evaluate
 from seanet.predict import Model
 from seanet.training.optim import Plan
@@ -52,10 +51,8 @@ def train(
 
 def coco_job(config: Config, training: CocoData, validation: CocoData) -> Job:
     """The detector of a configuration on two data sets of the same categories."""
-    if not validation.images:
-        message = f"{validation.file}: lists no images, so there is nothing to evaluate on"
-        raise AnnotationError(message, file=validation.file, field="images", value=[])
-    for part in (training, validation):
+    for part, purpose in ((training, "train on"), (validation, "evaluate on")):
+        part.require_images(purpose)
         part.require_clean(config.data.max_bad)
     categories, count = training.categories, len(training.categories)
     plan = Plan(config.train, len(training.images))
