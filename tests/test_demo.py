@@ -18,3 +18,12 @@ def test_the_whole_way(tmp_path, recipe):
     assert load(tmp_path / "demo" / "run").config.recipe == recipe
     with pytest.raises(UserError, match="demo"):
         run(tmp_path / "demo", recipe, steps=10, images=(8, 4))
+
+
+def test_without_weights_at_hand_it_trains_from_scratch(tmp_path, monkeypatch):
+    monkeypatch.setattr("seanet.weights.carried_file", lambda backbone: None)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    said = []
+    run(tmp_path / "demo", steps=10, images=(8, 4), say=said.append)
+    assert "from scratch" in said[0]
+    assert load(tmp_path / "demo" / "run").config.backbone.norm == "batch"

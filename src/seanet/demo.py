@@ -39,6 +39,11 @@ def run(
     """
     began = time.monotonic()
     config = override(named(recipe), [*SETTINGS, f"train.steps={steps}"])
+    from seanet.weights import FROM_SCRATCH, at_hand
+
+    if not at_hand(config.backbone):
+        say(f"no ImageNet weights for {config.backbone.name} on this machine: training from scratch, to lower figures")
+        config = override(config, FROM_SCRATCH)
     say(f"drawing {sum(images)} scenes")
     data = synthesise(out / "data", images[0], SIDE, val=images[1])
     training, validation = (read_coco(*find_split(data, split)) for split in ("train", "val"))

