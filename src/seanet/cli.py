@@ -208,7 +208,7 @@ def predict(
         list[str], typer.Argument(metavar="INPUTS...", help="Images, folders of images, patterns such as 'a/*.jpg'.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results are written.")] = Path("predictions"),
-    score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what scores less.")] = 0.3,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what scores less.")] = 0.5,
     save: Annotated[
         list[str] | None, typer.Option(metavar="KIND", help="overlay, coco, labels or edges; may be repeated.")
     ] = None,

@@ -22,7 +22,7 @@ from seanet.report.outputs import bitmaps
 from seanet.report.page import Picture, line_chart, write_page
 from seanet.settings import override
 
-SHOWN, SIDE = 8, 192  # images on the page; pixels a side
+SHOWN, SHOWN_FROM, SIDE = 8, 0.4, 192  # images on the page, the least score there; pixels a side
 SETTINGS = [f"data.short_sides=[{SIDE}]", "train.schedule=cosine", "train.warmup=50", "train.validate_every=1000000"]
 
 
@@ -63,7 +63,7 @@ def _page(out: Path, model, config: Config, data: CocoData, metrics: dict, secon
     for record in data.images[:SHOWN]:
         pixels = read_image(record.path)
         found = model.predict(pixels, edges=config.mask.kind == "edge")
-        rows.append(_row(pixels, record, data, found[found.score >= 0.3]))
+        rows.append(_row(pixels, record, data, found[found.score >= SHOWN_FROM]))
     percent = {name: f"{100 * metrics[key]:.1f}" for name, key in SHARES.items() if metrics.get(key) is not None}
     summary = [*percent.items(), ("steps", config.train.steps), ("minutes in all", f"{seconds / 60:.1f}")]
     return write_page(
@@ -73,7 +73,7 @@ def _page(out: Path, model, config: Config, data: CocoData, metrics: dict, secon
 
 SHARES = {"mask AP": "segm/AP", "mask AP50": "segm/AP50", "box AP": "bbox/AP", "box AP50": "bbox/AP50"}
 NOTES = [
-    "Scenes that the model has not seen; predictions with a score of 0.3 or more. AP is in percent, as COCO counts it.",
+    f"Scenes that the model has not seen; predictions with a score of {SHOWN_FROM} or more. AP is in percent, as COCO counts it.",
 ]
 
 
