@@ -89,7 +89,7 @@ def _row(pixels: np.ndarray, record, data: CocoData, found: Instances) -> list[t
     ]
     if found.edges is None:
         return row
-    return [*row, ("edges", edge_overlay(pixels, [found.edge(i) for i in range(len(found))], scale=2))]
+    return [*row, ("edges", edge_overlay(pixels, found.edge_map(), scale=2))]
 
 
 def _curves(folder: Path) -> list[str]:

@@ -88,6 +88,8 @@ class Instances:
 
     def label_map(self) -> np.ndarray:
         """(H, W) uint16: 0 for background, else 1 + the row of the best instance there."""
+        if len(self) > 65535:
+            raise ValueError(f"a label map numbers at most 65535 instances, got {len(self)}")
         labels = np.zeros(self.size, dtype=np.uint16)
         for i in reversed(range(len(self))):
             bits, left, top = self.bitmap(i)

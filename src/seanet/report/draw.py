@@ -70,15 +70,6 @@ def overlay(
     return np.asarray(picture)
 
 
-def edge_map(size: tuple[int, int], edges: Sequence[Local]) -> np.ndarray:
-    """(h, w) float32: at each pixel the largest edge probability of all instances."""
-    strongest = np.zeros(size, np.float32)
-    for edge in edges:
-        values, window = _cut(edge, size)
-        strongest[window] = np.maximum(strongest[window], values)
-    return strongest
-
-
 def heat(probability: np.ndarray) -> np.ndarray:
     """(h, w, 3) uint8: 0 is nearly black, then purple, orange, and pale yellow for 1."""
     at = np.clip(np.nan_to_num(probability), 0, 1) * (len(HEAT) - 1)
@@ -86,9 +77,8 @@ def heat(probability: np.ndarray) -> np.ndarray:
     return (HEAT[low] + (at - low)[..., None] * (HEAT[low + 1] - HEAT[low])).round().astype(np.uint8)
 
 
-def edge_overlay(image: np.ndarray, edges: Sequence[Local], *, dim: float = 0.35, scale: int = 1) -> np.ndarray:
-    """Edge probabilities as light over the dimmed, grey image."""
-    probability = edge_map(image.shape[:2], edges)
+def edge_overlay(image: np.ndarray, probability: np.ndarray, *, dim: float = 0.35, scale: int = 1) -> np.ndarray:
+    """An edge map, (h, w) float32, as light over the dimmed, grey image."""
     if scale > 1:
         h, w = probability.shape
         grown = Image.fromarray(probability).resize((w * scale, h * scale), Image.Resampling.BICUBIC)
@@ -96,17 +86,6 @@ def edge_overlay(image: np.ndarray, edges: Sequence[Local], *, dim: float = 0.35
     grey = np.asarray(Image.fromarray(_enlarged(image, scale)).convert("L"), np.float32)[..., None] * dim
     share = np.minimum(1, 1.5 * probability)[..., None]
     return (grey + share * (heat(probability) - grey)).round().astype(np.uint8)
-
-
-def label_map(size: tuple[int, int], masks: Sequence[Local]) -> np.ndarray:
-    """(h, w) uint16: 0 for background, i + 1 for instance i; where masks overlap the earlier, better one counts."""
-    if len(masks) > 65535:
-        raise ValueError(f"a label map numbers at most 65535 instances, got {len(masks)}")
-    numbers = np.zeros(size, np.uint16)
-    for i in range(len(masks), 0, -1):
-        bits, window = _cut(masks[i - 1], size)
-        numbers[window][bits.astype(bool)] = i
-    return numbers
 
 
 def write_label_map(path: Path | str, numbers: np.ndarray) -> Path:
