@@ -80,7 +80,7 @@ def test_edges_are_light_over_a_dim_image():
     probability[1, 3] = 0.8
     picture = draw.edge_overlay(GREY[:5, :7], probability)
     assert (picture[4, 6] == 35).all()
-    assert (picture[1, 3] == draw.heat(np.float32(0.8))).all()
+    assert (picture[1, 3] == draw.heat(np.array(0.8, np.float32))).all()
     assert draw.edge_overlay(GREY[:5, :7], probability, scale=2).shape == (10, 14, 3)
 
 

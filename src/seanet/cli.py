@@ -7,7 +7,6 @@ that the message tells how to mend, 130 interrupted.
 import errno
 import json
 import logging
-import math
 import os
 import sys
 from collections import Counter
@@ -20,10 +19,10 @@ from typer.core import TyperGroup
 
 from seanet import __version__
 from seanet.errors import UserError
+from seanet.report.text import describe, finite, summary, table
 
 if TYPE_CHECKING:
-    from seanet.config import Config
-    from seanet.training import Run
+    pass
 
 
 class Commands(TyperGroup):
@@ -364,52 +363,6 @@ def emit(found: Any, as_json: bool, text: str) -> None:
     print(json.dumps(finite(found), ensure_ascii=False, indent=2, default=str) if as_json else text, flush=True)
 
 
-def finite(value: Any) -> Any:
-    """JSON knows no NaN: null stands for what could not be measured."""
-    if isinstance(value, Mapping):
-        return {str(key): finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def table(found: Mapping[str, Any], per_class: bool = False) -> str:
-    """Metrics as rows of box and mask, then of each class where wanted, then other facts."""
-    kinds = [kind for kind, scores in found.items() if isinstance(scores, Mapping) and "AP" in scores]
-    lines = rows({kind: found[kind] for kind in kinds})
-    if per_class:
-        for kind in kinds:
-            lines += ["", *rows(found[kind].get("per_class", {}), kind)]
-    plain = {name: value for name, value in found.items() if isinstance(value, int | float | str)}
-    return "\n".join([*lines, "", *(f"{name.replace('_', ' ')}: {value}" for name, value in plain.items())])
-
-
-def rows(scores: Mapping[str, Mapping[str, Any]], title: str = "") -> list[str]:
-    """A line for each name, a column for each number."""
-    if not scores:
-        return []
-    columns = [c for c, value in next(iter(scores.values())).items() if not isinstance(value, Mapping)]
-    width = max(map(len, [*scores, title]))
-    lines = [title.ljust(width) + "".join(f"{column:>7}" for column in columns)]
-    return lines + [name.ljust(width) + "".join(cell(row.get(c)) for c in columns) for name, row in scores.items()]
-
-
-def cell(value: Any) -> str:
-    return f"{value:7.3f}" if isinstance(value, int | float) and math.isfinite(value) else f"{'-':>7}"
-
-
-def describe(config: "Config") -> str:
-    """One line about a recipe, from its settings."""
-    heads = {
-        ("classic", "classic"): "Mask R-CNN",
-        ("fcn", "edge"): "SEANet: convolutional box head with B-IoU, mask head with edge attention",
-    }
-    line = heads.get((config.box.kind, config.mask.kind), f"{config.box.kind} box head, {config.mask.kind} mask head")
-    code = ", as the authors' code does it" if config.recipe.endswith("_paper_code") else ""
-    size = f"{config.data.short_sides[-1]} px" + (", made for a CPU" if config.recipe.endswith("_lite") else "")
-    return f"{line}{code}; {config.backbone.name}, {size}"
-
-
 def adjust(model: Any, assignments: list[str]) -> None:
     """Settings of a loaded model that its weights do not depend on."""
     from seanet.settings import differences, override
@@ -457,17 +410,3 @@ def read_sets(data: Path | None, given: Mapping[str, tuple[Path | None, Path | N
         for line in sets[-1].repairs.summary()[:10]:
             say(f"{found[0]}: {line}")
     return tuple(sets)
-
-
-def summary(result: "Run") -> str:
-    """Of a run: its best metrics and where to find it."""
-    lines = []
-    if result.best:
-        metrics: dict[str, dict[str, Any]] = {}
-        for name, value in result.best["metrics"].items():
-            kind, _, metric = name.partition("/")
-            metrics.setdefault(kind, {})[metric] = value
-        lines = [f"best after step {result.best['step']}", *rows(metrics), ""]
-    if result.signal:
-        lines.append(f"interrupted; --resume --out {result.folder} goes on")
-    return "\n".join([*lines, f"{result.folder}: try  seanet predict {result.folder} IMAGE"])
