@@ -23,7 +23,13 @@ from seanet.report.page import Picture, line_chart, write_page
 from seanet.settings import override
 
 SHOWN, SHOWN_FROM, SIDE = 8, 0.4, 192  # images on the page, the least score there; pixels a side
-SETTINGS = [f"data.short_sides=[{SIDE}]", "train.schedule=cosine", "train.warmup=50", "train.validate_every=1000000"]
+SETTINGS = [
+    f"data.short_sides=[{SIDE}]",
+    "train.schedule=cosine",
+    "train.warmup=40",
+    "train.lr=0.16",
+    "train.validate_every=1000000",
+]
 
 
 def run(
