@@ -67,7 +67,6 @@ app.add_typer(data_app, name="data")
 
 def main() -> None:
     """Entry point of ``seanet`` and ``python -m seanet``."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve the processes that read images
     app(prog_name="seanet")
 
 
@@ -298,7 +297,7 @@ def recipes(json_: Json = False) -> None:
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything is written.")] = Path("runs/demo"),
     recipe: Annotated[str, typer.Option(autocompletion=complete_recipe)] = "seanet_lite",
-    steps: Annotated[int, typer.Option(min=10, help="Steps to train.")] = 320,
+    steps: Annotated[int, typer.Option(min=10, help="Steps to train.")] = 280,
     json_: Json = False,
 ) -> None:
     """Draw scenes, train on them, and show the masks: no data, no downloads, a CPU will do."""

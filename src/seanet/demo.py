@@ -28,6 +28,7 @@ SETTINGS = [
     "train.schedule=cosine",
     "train.warmup=40",
     "train.lr=0.16",
+    "train.workers=1",
     "train.validate_every=1000000",
 ]
 
@@ -35,7 +36,7 @@ SETTINGS = [
 def run(
     out: Path,
     recipe: str = "seanet_lite",
-    steps: int = 320,
+    steps: int = 280,
     images: tuple[int, int] = (200, 32),
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
