@@ -19,7 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torchvision.models.detection import maskrcnn_resnet50_fpn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from seanet.detector import build
 from seanet.recipes import recipe
@@ -60,15 +61,9 @@ def ours(name: str, batch: Batch, device: str) -> dict[str, Action]:
 
 def torchvisions(batch: Batch, size: tuple[int, int], device: str) -> dict[str, Action]:
     """As its users run it: a list of float images, dense masks in, masks of the image's size out."""
-    network = maskrcnn_resnet50_fpn(
-        weights=None,
-        weights_backbone=None,
-        num_classes=CLASSES + 1,
-        trainable_backbone_layers=3,
-        min_size=min(size),
-        max_size=max(size),
-        box_score_thresh=0.0,
-    ).to(device)
+    backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)  # with frozen norms
+    limits = {"min_size": min(size), "max_size": max(size), "box_score_thresh": 0.0}
+    network = MaskRCNN(backbone, CLASSES + 1, **limits).to(device)
     images = list(batch.images / 255)
     targets = [
         {"boxes": t.boxes, "labels": t.labels, "masks": torch.stack([_dense(w, size) for w in t.masks.windows])}
@@ -124,9 +119,17 @@ def peak(name: str, task: str, size: tuple[int, int], count: int, device: str) -
         before = torch.cuda.memory_allocated()
         action()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = high_water()
     action()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (high_water() - before) / 1024
+
+
+def high_water() -> int:
+    """Kilobytes; Linux's own record, since a child's ``ru_maxrss`` begins with its parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def peak_elsewhere(name: str, task: str, arguments: argparse.Namespace) -> float:

@@ -61,7 +61,7 @@ class NearestPool(nn.Module):
         for i, (feature, stride) in enumerate(zip(features, STRIDES, strict=True)):
             rows = torch.nonzero(level == i).flatten()
             crop = roi_align(feature, boxes[rows], self.size, 1 / stride, self.samples, self.aligned)
-            crops = crops.index_copy(0, rows, crop.to(crops.dtype))
+            crops[rows] = crop.to(crops.dtype)
         return crops
 
 
