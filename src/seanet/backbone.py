@@ -63,7 +63,7 @@ def build_backbone(settings: config.Backbone) -> Backbone:
 
 
 def _resnet(settings: config.Backbone) -> Backbone:
-    network = getattr(torchvision.models, settings.name)(weights=None, norm_layer=_norm(settings.norm))
+    network = getattr(torchvision.models, settings.name)(weights=None, norm_layer=NORMS[settings.norm])
     body = IntermediateLayerGetter(network, {f"layer{i + 1}": str(i) for i in range(4)})
     stages = [[body["conv1"], body["bn1"]], *([body[f"layer{i + 1}"]] for i in range(4))]
     return Backbone(body, [256, 512, 1024, 2048], stages, settings)
@@ -71,7 +71,7 @@ def _resnet(settings: config.Backbone) -> Backbone:
 
 def _mobilenet(settings: config.Backbone) -> Backbone:
     """MobileNetV2 without its last convolution, which is as large as all the rest and made for classification."""
-    features = torchvision.models.mobilenet_v2(weights=None, norm_layer=_norm(settings.norm)).features
+    features = torchvision.models.mobilenet_v2(weights=None, norm_layer=NORMS[settings.norm]).features
     last = (3, 6, 13, 17)  # the last blocks with strides 4, 8, 16, 32
     body = IntermediateLayerGetter(features, {str(block): str(i) for i, block in enumerate(last)})
     blocks = list(body.values())
@@ -119,10 +119,6 @@ class _TimmMaps(nn.Module):
     def first(features: Tensor, width: int) -> Tensor:
         """Transformers such as Swin put channels last."""
         return features if features.shape[1] == width else features.permute(0, 3, 1, 2).contiguous()
-
-
-def _norm(name: str):
-    return NORMS[name]
 
 
 def _with_norm(body: nn.Module, name: str) -> nn.Module:

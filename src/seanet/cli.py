@@ -370,7 +370,7 @@ def adjust(model: Any, assignments: list[str]) -> None:
     free = ("detections.", "data.")
     if fixed := [line for line in differences(model.config, settings) if not line.startswith(free)]:
         raise UserError(f"only detections.* and data.* can be changed in a trained model, not {'; '.join(fixed)}")
-    model.config = model.detector.settings = settings
+    model.configure(settings)
 
 
 def counter(verb: str) -> Callable[[int, int], None]:

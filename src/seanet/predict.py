@@ -43,11 +43,14 @@ class Model:
         self.detector.to(device)
         return self
 
+    def configure(self, config: Config) -> None:
+        """Take settings that the weights do not depend on: those of ``detections`` and ``data``."""
+        self.config = self.detector.settings = config
+
     def limited(self, *, score: float | None = None, limit: int | None = None) -> Model:
-        """The same network with another score threshold or another number of detections an image."""
+        """This model, from now on with another score threshold or another number of detections an image."""
         changes = {key: value for key, value in {"score": score, "limit": limit}.items() if value is not None}
-        self.config = replace(self.config, detections=replace(self.config.detections, **changes))
-        self.detector.settings = self.config
+        self.configure(replace(self.config, detections=replace(self.config.detections, **changes)))
         return self
 
     def predict(self, image: Picture, *, edges: bool = False) -> Instances:
