@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from seanet import __version__, cli
 from seanet.recipes import RECIPES
+from seanet.report.text import finite
 
 
 def seanet(*args: object, code: int = 0):
@@ -213,7 +214,7 @@ def test_public_names_resolve():
 
 
 def test_strict_json():
-    assert cli.finite({"a": float("nan"), 1: [float("inf"), 2.0, True]}) == {"a": None, "1": [None, 2.0, True]}
+    assert finite({"a": float("nan"), 1: [float("inf"), 2.0, True]}) == {"a": None, "1": [None, 2.0, True]}
 
 
 def test_train_then_resume(scenes, tmp_path):

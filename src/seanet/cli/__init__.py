@@ -1,0 +1,12 @@
+"""The command line.  Commands import what they need: help, recipes and mistakes in settings never wait for torch."""
+
+from seanet.cli.app import app
+
+from seanet.cli import train, val, predict, recipes, demo, data  # isort: skip  # in the order of the help
+
+__all__ = ["app", "data", "demo", "main", "predict", "recipes", "train", "val"]
+
+
+def main() -> None:
+    """Entry point of ``seanet`` and ``python -m seanet``."""
+    app(prog_name="seanet")

@@ -1,0 +1,38 @@
+"""``seanet data``: commands that make data sets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seanet.cli.app import app
+from seanet.cli.options import counter
+
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make data sets.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.callback()
+def data_root() -> None:
+    """Make data sets."""
+
+
+@data_app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.")],
+    images: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 200,
+    val: Annotated[int | None, typer.Option(min=0, help="Images to evaluate on.  [a fifth as many]")] = None,
+    size: Annotated[int, typer.Option(min=64, max=4096, help="Pixels a side.")] = 256,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    backgrounds: Annotated[Path | None, typer.Option(metavar="DIR", help="Photographs to use as ground.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that draw.  [one for each core, where that pays]")
+    ] = None,
+) -> None:
+    """Draw scenes with exact masks, as a COCO-style data set."""
+    from seanet.data.synth import synthesise
+
+    folder = synthesise(
+        out, images, size, seed, val, backgrounds=backgrounds, workers=workers, progress=counter("drawn")
+    )
+    print(f"{folder}: train with  seanet train seanet_lite --data {folder}")

@@ -1,0 +1,76 @@
+"""What several commands share: their options, and how they speak."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seanet.errors import UserError
+from seanet.report.text import finite
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    from seanet.recipes import RECIPES
+
+    return [name for name in RECIPES if name.startswith(incomplete)]
+
+
+def complete_setting(incomplete: str) -> list[str]:
+    from seanet.config import Config, EdgeMask, FcnBox
+    from seanet.settings import paths
+
+    names = {*paths(Config()), *paths(Config(box=FcnBox(), mask=EdgeMask()))}
+    return sorted(f"{name}=" for name in names if name.startswith(incomplete))
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.lr=0.005.", autocompletion=complete_setting
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of a COCO-style data set: annotations/ beside the folders of images."),
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is when left out.")]
+
+
+def say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def emit(found: Any, as_json: bool, text: str) -> None:
+    """The result on stdout: strict JSON, or text for people."""
+    print(json.dumps(finite(found), ensure_ascii=False, indent=2, default=str) if as_json else text, flush=True)
+
+
+def counter(verb: str) -> Callable[[int, int], None]:
+    """Says about ten times how far something is."""
+
+    def progress(done: int, total: int) -> None:
+        if done % max(1, total // 10) == 0 or done == total:
+            say(f"{verb} {done} of {total}")
+
+    return progress
+
+
+def require(path: Path, what: str) -> None:
+    """Name a missing path before torch is waited for."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist: expected {what}", file=str(path))
+
+
+def adjust(model: Any, assignments: list[str]) -> None:
+    """Settings of a loaded model that its weights do not depend on."""
+    from seanet.settings import differences, override
+
+    settings = override(model.config, assignments)
+    free = ("detections.", "data.")
+    if fixed := [line for line in differences(model.config, settings) if not line.startswith(free)]:
+        raise UserError(f"only detections.* and data.* can be changed in a trained model, not {'; '.join(fixed)}")
+    model.configure(settings)

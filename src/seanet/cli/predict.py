@@ -1,0 +1,53 @@
+"""``seanet predict``."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seanet.cli.app import app
+from seanet.cli.options import Device, Json, emit, require, say
+from seanet.errors import UserError
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint, or the folder of a run.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUTS...", help="Images, folders of images, patterns such as 'a/*.jpg'.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where results are written.")] = Path("predictions"),
+    score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what scores less.")] = 0.5,
+    save: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="overlay, coco, labels or edges; may be repeated.")
+    ] = None,
+    device: Device = None,
+    json_: Json = False,
+) -> None:
+    """Find the objects in images.  Files that cannot be read are named; the others go on."""
+    require(checkpoint, "a checkpoint or the folder of a run")
+    from seanet.predict import find_images, load, stream
+    from seanet.report.outputs import Outputs
+
+    kinds = save or ["overlay", "coco"]
+    images = find_images(inputs)
+    model = load(checkpoint, device).limited(score=score)
+    if "edges" in kinds and model.config.mask.kind != "edge":
+        raise UserError(f"--save edges needs a mask head with edge attention; {checkpoint} is a {model.config.recipe}")
+    failed: list[str] = []
+    done: list[dict[str, Any]] = []
+    with Outputs(out, kinds, model.categories.ids, model.categories.names) as outputs:
+        for outcome in stream(model, images, edges="edges" in kinds):
+            if outcome.pixels is None or outcome.instances is None:
+                failed.append(str(outcome.error))
+                say(f"error: {outcome.error}")
+                continue
+            files = outputs.add(outcome.path, outcome.pixels, outcome.instances)
+            counts = Counter(outcome.instances.names)
+            done.append({"image": str(outcome.path), "objects": dict(counts), "files": [str(file) for file in files]})
+            if not json_:
+                print(f"{outcome.path}: {', '.join(f'{n} {name}' for name, n in counts.items()) or 'nothing found'}")
+    emit({"out": str(out), "images": done, "failed": failed}, json_, f"{len(done)} of {len(images)} images: {out}")
+    if failed:
+        raise typer.Exit(1 if done else 2)

@@ -1,0 +1,62 @@
+"""``seanet info`` and ``seanet recipes``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seanet.cli.app import app
+from seanet.cli.options import Json, Set, complete_recipe, emit
+from seanet.report.text import describe
+
+
+@app.command()
+def info(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE_OR_CHECKPOINT", help="A recipe, a checkpoint or a run.", autocompletion=complete_recipe
+        ),
+    ],
+    classes: Annotated[int | None, typer.Option(min=1, help="Classes of a recipe's model.  [80]")] = None,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Parameters and settings of a model."""
+    from seanet.recipes import RECIPES, recipe
+    from seanet.settings import override, to_dict
+
+    facts: dict[str, Any] = {}
+    if what not in RECIPES and Path(what).exists():
+        from seanet.checkpoint import read_meta
+
+        meta = read_meta(what)
+        settings, count = meta.config, len(meta.classes)
+        facts = {"class_names": list(meta.classes), "step": meta.step, "epoch": meta.epoch, "metrics": meta.metrics}
+    else:
+        settings, count = recipe(what), 80
+    settings, count = override(settings, set_ or []), classes or count
+    from seanet.detector import build, count_parameters
+
+    parameters = count_parameters(build(settings, count))
+    found = {
+        "recipe": settings.recipe,
+        "classes": count,
+        "parameters": parameters,
+        **facts,
+        "config": to_dict(settings),
+    }
+    lines = [f"{settings.recipe}, {count} classes"]
+    lines += [f"  {name:<10} {number:>13,}" for name, number in parameters.items()]
+    lines += [f"  {name:<10} {facts[name]}" for name in ("epoch", "step") if name in facts]
+    emit(found, json_, "\n".join(lines))
+
+
+@app.command()
+def recipes(json_: Json = False) -> None:
+    """List the models that can be trained."""
+    from seanet.recipes import RECIPES
+
+    lines = {name: describe(config) for name, config in RECIPES.items()}
+    width = max(map(len, lines))
+    emit(lines, json_, "\n".join(f"{name:<{width}}  {line}" for name, line in lines.items()))

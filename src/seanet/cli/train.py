@@ -1,0 +1,85 @@
+"""``seanet train``."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seanet.cli.app import app
+from seanet.cli.options import Data, Json, Set, complete_recipe, emit, say
+from seanet.errors import UserError
+from seanet.report.text import summary
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="A name that 'seanet recipes' lists.", autocompletion=complete_recipe),
+    ],
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run.  [runs/RECIPE]")] = None,
+    train_json: Annotated[Path | None, typer.Option(help="Annotations to train on, instead of --data.")] = None,
+    train_images: Annotated[Path | None, typer.Option(help="Their images.")] = None,
+    val_json: Annotated[Path | None, typer.Option(help="Annotations to evaluate on.")] = None,
+    val_images: Annotated[Path | None, typer.Option(help="Their images.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="YAML", help="Settings on top of the recipe's.")] = None,
+    set_: Set = None,
+    epochs: Annotated[float | None, typer.Option(help="train.epochs")] = None,
+    steps: Annotated[int | None, typer.Option(help="train.steps")] = None,
+    batch: Annotated[int | None, typer.Option(help="train.batch")] = None,
+    lr: Annotated[float | None, typer.Option(help="train.lr")] = None,
+    devices: Annotated[int | None, typer.Option(help="train.devices")] = None,
+    workers: Annotated[int | None, typer.Option(help="train.workers")] = None,
+    seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
+    init: Annotated[Path | None, typer.Option(metavar="CKPT", help="Checkpoint whose weights to start from.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Allow fetching the backbone's weights.")] = False,
+    json_: Json = False,
+) -> None:
+    """Train a recipe on your own images."""
+    from seanet.recipes import recipe as named
+    from seanet.settings import load_yaml, override
+
+    settings = named(recipe)
+    if config is not None:
+        settings = load_yaml(config, settings)
+    short = {"epochs": epochs, "steps": steps, "batch": batch, "lr": lr}
+    short |= {"devices": devices, "workers": workers, "seed": seed}
+    given = [f"train.{name}={value}" for name, value in short.items() if value is not None]
+    settings = override(settings, [*(set_ or []), *given])
+    sets = read_sets(data, {"train": (train_json, train_images), "val": (val_json, val_images)})
+    for part in sets:
+        part.require_clean(settings.data.max_bad)  # as training does, but before torch is waited for
+
+    from seanet.training import train as run
+
+    result = run(settings, sets, out or Path("runs") / recipe, resume=resume, init=init, download=download)
+    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0:
+        found = {"out": str(result.folder), "best": result.best, "history": result.history, "signal": result.signal}
+        emit(found, json_, summary(result))
+    raise typer.Exit(result.exit_code)
+
+
+def read_sets(data: Path | None, given: Mapping[str, tuple[Path | None, Path | None]]) -> Any:
+    """The sets to train on and to evaluate with: the files given for one, else what the folder of data has."""
+    from seanet.data.coco import find_split, read_coco
+
+    sets: list[Any] = []
+    for split, (file, images) in given.items():
+        if file is not None and images is not None:
+            found = file, images
+        elif file is not None or images is not None:
+            raise UserError(f"--{split}-json and --{split}-images belong together: name both")
+        elif data is not None:
+            found = find_split(data, split)
+        else:
+            raise UserError(
+                f"no data to {split} with: name their folder (--data), or --{split}-json and --{split}-images"
+            )
+        sets.append(read_coco(*found, categories=sets[0].categories if sets else None))
+        for line in sets[-1].repairs.summary()[:10]:
+            say(f"{found[0]}: {line}")
+    return tuple(sets)
