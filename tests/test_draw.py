@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from seanet.report import draw
-from seanet.report.page import line_chart, ticks, write_page
+from seanet.report.charts import line_chart, ticks
+from seanet.report.page import write_page
 
 GREY = np.full((60, 80, 3), 100, np.uint8)
 

@@ -17,9 +17,10 @@ from seanet.data.images import read_image
 from seanet.data.synth import synthesise
 from seanet.instances import Instances
 from seanet.recipes import recipe as named
+from seanet.report.charts import line_chart
 from seanet.report.draw import edge_overlay, overlay
 from seanet.report.outputs import bitmaps
-from seanet.report.page import Picture, line_chart, write_page
+from seanet.report.page import Picture, write_page
 from seanet.settings import override
 
 SHOWN, SHOWN_FROM, SIDE = 8, 0.4, 192  # images on the page, the least score there; pixels a side
