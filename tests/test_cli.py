@@ -129,7 +129,7 @@ def test_info_of_a_recipe():
     found = json.loads(seanet("info", "seanet_lite", "--classes", 3, "--set", "box.convs=1", "--json").stdout)
     assert found["recipe"] == "seanet_lite"
     assert found["config"]["box"]["convs"] == 1
-    parts = ["backbone", "fpn", "rpn", "pool", "box_head", "mask_head"]
+    parts = ["backbone", "fpn", "rpn", "pool", "box_head", "mask_head", "scoring"]
     assert list(found["parameters"]) == ["total", "trainable", *parts]
     assert found["parameters"]["total"] == sum(found["parameters"][part] for part in parts)
 

@@ -273,7 +273,7 @@ def test_no_rois_and_no_positives_give_zero_losses_with_a_graph():
         assert head.decode(torch.zeros(0, 32, 7, 7), none, 0.05).scores.shape == (0, 5)
     for head in (mask_head(), ClassicMaskHead(config.ClassicMask(), 5, 32)):
         size = 28 + 2 * head.context
-        losses = head.loss(torch.zeros(0, 32, 14, 14), empty.labels, torch.zeros(0, size, size))
+        losses, _ = head.loss(torch.zeros(0, 32, 14, 14), empty.labels, torch.zeros(0, size, size))
         assert all(loss.item() == 0 for loss in losses.values())
         sum(losses.values()).backward()
         assert head.probability(torch.zeros(0, 32, 14, 14), empty.labels)[0].shape == (0, 28, 28)
@@ -287,7 +287,7 @@ def test_mask_loss_by_hand():
     crops, labels = torch.randn(3, 32, 14, 14), torch.tensor([1, 5, 2])
     targets = torch.rand(3, 30, 30)
     logits, edge = head(crops)
-    losses = head.loss(crops, labels, targets)
+    losses, _ = head.loss(crops, labels, targets)
     hard = targets >= 0.5
     total_mask = total_edge = 0.0
     for r in range(3):
@@ -311,7 +311,7 @@ def test_without_context_the_frame_of_the_crop_becomes_an_edge():
     label = torch.zeros(28, 28)
     label[[0, -1]], label[:, [0, -1]] = 1, 1
     wanted = F.binary_cross_entropy_with_logits(edge[0], label, torch.where(label > 0, 5.0, 1.0))
-    assert head.loss(crops, torch.tensor([1]), full)["edge"].item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert head.loss(crops, torch.tensor([1]), full)[0]["edge"].item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
 def test_mean_before_the_convolutions_of_the_channel_attention():

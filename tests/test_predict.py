@@ -20,7 +20,7 @@ SETTINGS = ["backbone.norm=batch", "data.short_sides=[96]", "data.long_side=160"
 def model():
     torch.manual_seed(0)
     model = build(override(recipe("seanet_lite"), SETTINGS), ["cat", "dog"])
-    torch.nn.init.constant_(model.detector.box_head.iou.bias, 0.7)
+    torch.nn.init.constant_(model.detector.box_heads[0].iou.bias, 0.7)
     return model
 
 
@@ -187,6 +187,6 @@ def test_importing_into_seanet_takes_what_they_share():
     theirs = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3)
     report = import_torchvision(build("seanet_r50", 2), theirs.state_dict())
     assert any(name.startswith("rpn.") for name in report.taken)
-    assert all(name.startswith(("box_head.", "mask_head.")) for name in report.unused + report.untouched)
+    assert all(name.startswith(("box_heads.", "mask_head.")) for name in report.unused + report.untouched)
     with pytest.raises(CheckpointError, match="none of these"):
         import_torchvision(build("seanet_r50", 2), {"a": torch.zeros(1)})

@@ -78,12 +78,12 @@ def test_losses_of_the_same_rois_are_equal(theirs, ours):
             torch.tensor([[98.0, 4, 158, 62]]),
         ]
         rois, matched = match_and_sample(proposals, targets, ours.config.sampling)
-        mine = detector.box_head.loss(detector.box_pool(features, rois), rois, matched, targets)
+        mine = detector.box_heads[0].loss(detector.box_pool(features, rois), rois, matched, targets)
         positive = matched.labels.nonzero().flatten()
         fg, found = rois[positive], matched[positive]
         mine |= detector.mask_head.loss(
             detector.mask_pool(features, fg), found.labels, detector.mask_targets(batch, fg, found.index)
-        )
+        )[0]
         heads = theirs.roi_heads
         named = {str(i): feature for i, feature in enumerate(features)}
         sizes = batch.sizes

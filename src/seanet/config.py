@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Interval
 Positive = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
 Whole = Annotated[int, Ge(0)]
+Weight = Annotated[float, Ge(0)]
 Share = Annotated[float, Interval(ge=0, le=1)]
 
 
@@ -76,6 +77,10 @@ class ClassicBox(Part):
     kind: Literal["classic"] = "classic"
     size: Count = 7
     width: Count = 1024
+    class_agnostic: bool = False
+    """One box for all classes, as Cascade R-CNN has it."""
+    delta_weights: tuple[Positive, Positive] = (10.0, 5.0)
+    """What the deltas of centres and of sides are multiplied by."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,8 @@ class FcnBox(Part):
     """Row 9.  What the sums of the losses are divided by."""
     class_weight: Positive = 1.0
     regression_weight: Positive = 1.0
-    iou_weight: Positive = 0.5
+    iou_weight: Weight = 0.5
+    """0: no B-IoU branch; the class score alone ranks."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,11 @@ class ClassicMask(Part):
     target: Literal["soft", "hard", "integer"] = "soft"
     """Row 12.  Share of each cell that the object covers; the same cut at one half; the same with RoIs rounded to pixels."""
 
+    @property
+    def has_edges(self) -> bool:
+        """Whether edges can be asked for."""
+        return False
+
 
 @dataclass(frozen=True)
 class EdgeMask(Part):
@@ -134,6 +145,10 @@ class EdgeMask(Part):
     convs: Count = 4
     reduction: Count = 16
     """Narrowing of the two fully connected layers of the channel attention."""
+    channel_attention: bool = True
+    position_attention: bool = True
+    design: Literal["sum", "concat"] = "sum"
+    """How the edge path joins the mask path (table 4)."""
     target: Literal["soft", "hard", "integer"] = "soft"
     """Row 12.  As for the classic mask head."""
     edge_context: bool = True
@@ -145,11 +160,48 @@ class EdgeMask(Part):
     background_channel: bool = False
     """Row 15.  One more mask channel, for the background, that is never trained."""
     mask_weight: Positive = 1.0
-    edge_weight: Positive = 1.0
+    edge_weight: Weight = 1.0
+    """0: the edge path is not supervised, and there are no edges to ask for."""
+
+    @property
+    def has_edges(self) -> bool:
+        """Whether edges can be asked for."""
+        return self.edge_weight > 0
+
+
+@dataclass(frozen=True)
+class Unscored(Part):
+    """Masks are ranked by the score of their box."""
+
+    kind: Literal["none"] = "none"
+
+
+@dataclass(frozen=True)
+class MaskIou(Part):
+    """Mask Scoring R-CNN's head, which predicts how well a mask fits its object (Huang et al. 2019)."""
+
+    kind: Literal["mask_iou"] = "mask_iou"
+    convs: Count = 4
+    """The last of them halves the crop."""
+    width: Count = 1024
+    weight: Positive = 0.5
 
 
 BoxHead = ClassicBox | FcnBox
 MaskHead = ClassicMask | EdgeMask
+Scoring = Unscored | MaskIou
+
+
+@dataclass(frozen=True)
+class Cascade(Part):
+    """Further box heads, each trained on the boxes of the one before (Cai and Vasconcelos 2018); none: a plain R-CNN."""
+
+    ious: tuple[Share, ...] = ()
+    """Overlap that makes a RoI of each further stage positive, as ``sampling.iou`` does in the first: 0.6, 0.7."""
+    weights: tuple[Positive, ...] = (0.5, 0.25)
+    """Of the losses of each further stage."""
+    sharpness: tuple[Positive, ...] = (2.0, 3.0)
+    """What multiplies the classic head's ``delta_weights`` in each further stage: its boxes have less to mend."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +249,7 @@ class Train(Part):
     lr: Positive = 0.02
     """For 16 images a step; SGD scales it by ``batch`` / 16."""
     momentum: Share = 0.9
-    weight_decay: Annotated[float, Ge(0)] = 1e-4
+    weight_decay: Weight = 1e-4
     schedule: Literal["step", "cosine"] = "step"
     drops: tuple[Share, ...] = (16 / 24, 22 / 24)
     """Where in the run the step schedule divides the rate by ten."""
@@ -234,7 +286,9 @@ class Config(Part):
     sampling: Sampling = field(default_factory=Sampling)
     pool: Pool = field(default_factory=Pool)
     box: BoxHead = field(default_factory=ClassicBox)
+    cascade: Cascade = field(default_factory=Cascade)
     mask: MaskHead = field(default_factory=ClassicMask)
+    scoring: Scoring = field(default_factory=Unscored)
     detections: Detections = field(default_factory=Detections)
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)

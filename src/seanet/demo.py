@@ -70,7 +70,7 @@ def _page(out: Path, model, config: Config, data: CocoData, metrics: dict, secon
     rows = []
     for record in data.images[:SHOWN]:
         pixels = read_image(record.path)
-        found = model.predict(pixels, edges=config.mask.kind == "edge")
+        found = model.predict(pixels, edges=config.mask.has_edges)
         rows.append(_row(pixels, record, data, found[found.score >= SHOWN_FROM]))
     percent = {name: f"{100 * metrics[key]:.1f}" for name, key in SHARES.items() if metrics.get(key) is not None}
     summary = [*percent.items(), ("steps", config.train.steps), ("minutes in all", f"{seconds / 60:.1f}")]

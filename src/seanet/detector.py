@@ -5,6 +5,8 @@ B images, R RoIs, K classes, N detections, M mask cells a side.  Coordinates are
 
 import contextlib
 from collections import OrderedDict
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +17,16 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from seanet import config
 from seanet.backbone import build_backbone, normalise
-from seanet.heads import Candidates, build_box_head, build_mask_head
-from seanet.masks import crop_masks, crop_masks_legacy
-from seanet.rois import build_pool, match_and_sample
-from seanet.types import Batch, Detections, PackedMasks, Rois, Target
-
-PARTS = ("backbone", "fpn", "rpn", "pool", "box_head", "mask_head")
+from seanet.heads import Candidates, build_box_heads, build_mask_head, build_scoring
+from seanet.masks import crop_masks, crop_masks_legacy, predicted_iou
+from seanet.rois import build_pool, match, match_and_sample
+from seanet.types import Batch, Detections, Matched, PackedMasks, Rois, Target
 
 
 class Detector(nn.Module):
     mean: Tensor
     std: Tensor
+    box_heads: Any  # a ModuleList, whose modules a type checker does not tell apart
 
     def __init__(self, settings: config.Config, classes: int):
         super().__init__()
@@ -35,8 +36,9 @@ class Detector(nn.Module):
         self.rpn = build_rpn(settings.rpn, channels)
         self.box_pool = build_pool(settings.pool, settings.box.size, aligned, channels)
         self.mask_pool = build_pool(settings.pool, settings.mask.size, aligned, channels)
-        self.box_head = build_box_head(settings.box, classes, channels)
+        self.box_heads = nn.ModuleList(build_box_heads(settings, classes, channels))
         self.mask_head = build_mask_head(settings.mask, classes, channels)
+        self.scoring = build_scoring(settings.scoring, classes, channels, settings.mask.size)
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
 
@@ -45,32 +47,84 @@ class Detector(nn.Module):
         with seeded(batch.seed, batch.images.device):
             features, proposals, losses = self.propose(batch)
             rois, matched = match_and_sample(proposals, truth(batch), self.settings.sampling)
-        losses |= self.box_head.loss(self.box_pool(features, rois), rois, matched, truth(batch))
+        losses |= self.box_losses(features, rois, matched, batch)
         positive = torch.nonzero(matched.labels).flatten()
-        rois, matched = rois[positive], matched[positive]
-        targets = self.mask_targets(batch, rois, matched.index)
-        return losses | self.mask_head.loss(self.mask_pool(features, rois), matched.labels, targets)
+        return losses | self.mask_losses(features, rois[positive], matched[positive], batch)
 
     @torch.no_grad()
     def predict(self, batch: Batch, edges: bool = False) -> Detections:
         """Boxes, scores and masks inside the boxes; with ``edges``, their edges too where the mask head knows them."""
         features, proposals, _ = self.propose(batch)
-        rois = Rois.cat(proposals)
-        candidates = self.box_head.decode(self.box_pool(features, rois), rois, self.settings.detections.score)
-        found = suppress(candidates, batch.sizes, self.settings.detections)
+        found = self.detect(features, Rois.cat(proposals), batch.sizes)
+        return best_first(self.with_masks(features, found, edges))
+
+    @torch.no_grad()
+    def predict_inside(self, batch: Batch, rois: Rois, labels: Tensor, edges: bool = False) -> Detections:
+        """Masks of the given classes (R,) inside the given boxes, in their order; all but a predicted mask IoU is 1."""
+        one = torch.ones_like(rois.boxes[:, 0])
+        return self.with_masks(self.features(batch)[1][:4], Detections(rois, labels, one, one), edges)
+
+    def box_losses(self, features: list[Tensor], rois: Rois, matched: Matched, batch: Batch) -> dict[str, Tensor]:
+        """Of every stage: a further one sees the boxes of the one before, matched by its own overlap."""
+        cascade, losses = self.settings.cascade, {}
+        for stage, head in enumerate(self.box_heads):
+            if stage:
+                matched = match(rois, truth(batch), cascade.ious[stage - 1])
+            crops = self.box_pool(features, rois)
+            weight, suffix = (cascade.weights[stage - 1], f"_{stage + 1}") if stage else (1, "")
+            terms = head.loss(crops, rois, matched, truth(batch))
+            losses |= {name + suffix: weight * term for name, term in terms.items()}
+            if stage + 1 < len(self.box_heads):
+                rois = inside(head.refine(crops, rois)[0], rois.image, batch.sizes)
+        return losses
+
+    def detect(self, features: list[Tensor], rois: Rois, sizes: list[tuple[int, int]]) -> Detections:
+        """Boxes of the last stage, scored by the mean of all stages' classes (Cascade R-CNN), after suppression."""
+        *earlier, last = self.box_heads
+        probabilities = []
+        for head in earlier:
+            boxes, probability = head.refine(self.box_pool(features, rois), rois)
+            probabilities.append(probability)
+            rois = inside(boxes, rois.image, sizes)
+        score = self.settings.detections.score
+        candidates = last.decode(self.box_pool(features, rois), rois, score, probabilities)
+        return suppress(candidates, sizes, self.settings.detections)
+
+    def mask_losses(self, features: list[Tensor], rois: Rois, matched: Matched, batch: Batch) -> dict[str, Tensor]:
+        crops, targets = self.mask_pool(features, rois), self.mask_targets(batch, rois, matched.index)
+        losses, probability = self.mask_head.loss(crops, matched.labels, targets)
+        if self.scoring is None:
+            return losses
+        rim = self.mask_head.context
+        share = targets[:, rim:-rim, rim:-rim] if rim else targets
+        areas = PackedMasks.cat([t.masks for t in truth(batch)]).areas[matched.index]
+        wanted = predicted_iou(probability, share, rois.boxes, areas)
+        return losses | self.scoring.loss(crops, probability, matched.labels, wanted)
+
+    def with_masks(self, features: list[Tensor], found: Detections, edges: bool) -> Detections:
         crops = self.mask_pool(features, found.rois)
         masks, edge = self.mask_head.probability(crops, found.labels, edges)
-        return Detections(found.rois, found.labels, found.scores, found.cls_scores, found.box_ious, masks, edge)
+        found = replace(found, masks=masks, edges=edge)
+        if self.scoring is None:
+            return found
+        ious = self.scoring.predict(crops, masks, found.labels)
+        return replace(found, mask_ious=ious, scores=found.scores * ious)
+
+    def features(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """The normalised images and all five maps of the pyramid, finest first."""
+        images = normalise(batch.images, batch.sizes, self.mean, self.std)
+        return images, list(self.backbone(images).values())
 
     def propose(self, batch: Batch) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
         """Four feature maps, proposals of each image (P_i, 4), the losses of the RPN."""
-        images = normalise(batch.images, batch.sizes, self.mean, self.std)
-        features = self.backbone(images)
-        precise = OrderedDict((name, feature.float()) for name, feature in features.items())  # anchors take this dtype
+        images, features = self.features(batch)
+        precise = OrderedDict(
+            (str(i), feature.float()) for i, feature in enumerate(features)
+        )  # anchors take this dtype
         targets = [{"boxes": target.boxes} for target in truth(batch)] if self.training else None
         proposals, losses = self.rpn(ImageList(images, batch.sizes), precise, targets)
         named = {"loss_objectness": "rpn_class", "loss_rpn_box_reg": "rpn_regression"}
-        return list(features.values())[:4], proposals, {named[name]: loss for name, loss in losses.items()}
+        return features[:4], proposals, {named[name]: loss for name, loss in losses.items()}
 
     def mask_targets(self, batch: Batch, rois: Rois, index: Tensor) -> Tensor:
         """Share of each cell that its object covers, (R, M, M) with the mask head's context around."""
@@ -121,6 +175,18 @@ class PreciseRpnHead(RPNHead):
         return [o.float() for o in logits], [o.float() for o in deltas]
 
 
+def inside(boxes: Tensor, image: Tensor, sizes: list[tuple[int, int]]) -> Rois:
+    """The boxes, clipped to their images."""
+    frames = torch.tensor(sizes, device=boxes.device).flip(1).repeat(1, 2)[image]  # (R, 4): width, height, twice
+    return Rois(torch.minimum(boxes.clamp(min=0), frames.to(boxes)), image)
+
+
+def best_first(found: Detections) -> Detections:
+    """In the order of the images, and of the scores in each: a mask's predicted IoU changes what its box had."""
+    order = found.scores.argsort(descending=True, stable=True)
+    return found[order[found.rois.image[order].argsort(stable=True)]]
+
+
 def suppress(candidates: Candidates, sizes: list[tuple[int, int]], settings: config.Detections) -> Detections:
     """The best boxes of each image after NMS inside each class, best first."""
     images, rows, columns, boxes = [], [], [], []
@@ -161,8 +227,9 @@ def count_parameters(detector: Detector) -> dict[str, int]:
         "fpn": [detector.backbone.fpn],
         "rpn": [detector.rpn],
         "pool": [detector.box_pool, detector.mask_pool],
-        "box_head": [detector.box_head],
+        "box_head": list(detector.box_heads),
         "mask_head": [detector.mask_head],
+        "scoring": [] if detector.scoring is None else [detector.scoring],
     }
     counts = {name: sum(p.numel() for m in parts for p in m.parameters()) for name, parts in modules.items()}
     trainable = sum(p.numel() for p in detector.parameters() if p.requires_grad)

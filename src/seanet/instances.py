@@ -16,7 +16,7 @@ from seanet.errors import MissingExtra
 
 @dataclass(frozen=True)
 class Instances:
-    """Best first.  ``score`` is the product of its factors ``cls_score`` and, where the head predicts it, ``box_iou``."""
+    """Best first.  ``score`` is the product of its factors: ``cls_score`` and, where a head predicts them, the IoUs."""
 
     size: tuple[int, int]  # height, width of the image
     boxes: np.ndarray  # (N, 4) float32 xyxy, pixel i covers i..i+1
@@ -28,6 +28,7 @@ class Instances:
     box_iou: np.ndarray | None  # (N,) float32
     masks: np.ndarray  # (N, M, M) float32, probability inside the box
     edges: np.ndarray | None = None  # (N, M, M) float32, probability inside the box
+    mask_iou: np.ndarray | None = None  # (N,) float32
     path: Path | None = None
     geometry: str = "aligned"
     threshold: float = 0.5
@@ -97,7 +98,13 @@ class Instances:
         return labels
 
     def to_coco(self, image_id: int) -> list[dict]:
-        """Entries of a COCO results file; numbers are plain Python."""
+        """Entries of a COCO results file; numbers are plain Python.
+
+        A predicted mask IoU says nothing of the box: with one, ``box_score`` is the score without that factor.
+        """
+        factors = {"cls_score": self.cls_score, "box_iou": self.box_iou, "mask_iou": self.mask_iou}
+        if self.mask_iou is not None:
+            factors["box_score"] = self.cls_score if self.box_iou is None else self.cls_score * self.box_iou
         entries = []
         for i, rle in enumerate(self.rle()):
             x0, y0, x1, y1 = (float(v) for v in self.boxes[i])
@@ -107,9 +114,8 @@ class Instances:
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "segmentation": rle,
                 "score": float(self.score[i]),
-                "cls_score": float(self.cls_score[i]),
             }
-            entries.append(entry if self.box_iou is None else entry | {"box_iou": float(self.box_iou[i])})
+            entries.append(entry | {name: float(values[i]) for name, values in factors.items() if values is not None})
         return entries
 
     def to_supervision(self):

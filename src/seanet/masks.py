@@ -72,6 +72,22 @@ def _repeat_into_empty(share: Tensor, sides: Tensor, dim: int) -> Tensor:
     return torch.where(empty, share.index_select(dim, order), share)
 
 
+def predicted_iou(
+    probability: Float[Tensor, "r m m"],
+    share: Float[Tensor, "r m m"],
+    boxes: Float[Tensor, "r 4"],
+    areas: Int[Tensor, " r"],
+) -> Float[Tensor, " r"]:
+    """IoU of predicted masks, cut at one half, with their whole objects, which may reach past the RoI.
+
+    ``share`` of each cell is the object's; ``areas`` are the objects' pixels.
+    """
+    bits = (probability >= 0.5).to(share)
+    cell = (boxes[:, 2:] - boxes[:, :2]).prod(1) / share[0].numel() if len(share) else share.new_zeros(0)
+    both = (bits * share).sum((1, 2)) * cell
+    return both / (bits.sum((1, 2)) * cell + areas - both).clamp(min=1e-6)
+
+
 def crop_masks_legacy(
     masks: PackedMasks, index: Int[Tensor, " r"], boxes: Float[Tensor, "r 4"], frames: Int[Tensor, "r 2"], size: int
 ) -> Float[Tensor, "r n n"]:

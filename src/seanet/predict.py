@@ -89,6 +89,7 @@ class Model:
             score=found.scores.numpy(),
             cls_score=found.cls_scores.numpy(),
             box_iou=None if found.box_ious is None else found.box_ious.numpy(),
+            mask_iou=None if found.mask_ious is None else found.mask_ious.numpy(),
             masks=found.masks.numpy(),
             edges=None if found.edges is None else found.edges.numpy(),
             geometry=self.config.geometry,

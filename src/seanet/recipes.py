@@ -4,7 +4,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 
-from seanet.config import Backbone, Config, Data, Detections, EdgeMask, FcnBox, Pool, Rpn, Sampling, Train
+from seanet.config import (
+    Backbone,
+    Cascade,
+    Config,
+    Data,
+    Detections,
+    EdgeMask,
+    FcnBox,
+    MaskIou,
+    Pool,
+    Rpn,
+    Sampling,
+    Train,
+)
 from seanet.errors import ConfigError
 
 
@@ -23,6 +36,37 @@ def seanet(backbone: str) -> Config:
         mask=EdgeMask(convs=2 if backbone == "lite" else 4, reduction=4 if backbone == "lite" else 16),
         detections=replace(config.detections, nms=0.6),
     )
+
+
+def ms_rcnn(backbone: str) -> Config:
+    """Mask Scoring R-CNN: the mask's predicted IoU is a factor of the score."""
+    return _scored(mask_rcnn(backbone), f"ms_rcnn_{backbone}")
+
+
+def seanet_ms(backbone: str) -> Config:
+    """SEANet's heads in Mask Scoring R-CNN: score = class x B-IoU x mask IoU (row 19)."""
+    return _scored(seanet(backbone), f"seanet_ms_{backbone}")
+
+
+def cascade_rcnn(backbone: str) -> Config:
+    """Cascade Mask R-CNN: three box heads in a row, whose boxes are those of all classes."""
+    config = mask_rcnn(backbone)
+    return replace(
+        config,
+        recipe=f"cascade_rcnn_{backbone}",
+        box=replace(config.box, class_agnostic=True),
+        cascade=Cascade(ious=(0.6, 0.7)),
+    )
+
+
+def seanet_cascade(backbone: str) -> Config:
+    """SEANet's box head three times in a row: the best box of each RoI is the next stage's RoI (row 19)."""
+    return replace(seanet(backbone), recipe=f"seanet_cascade_{backbone}", cascade=Cascade(ious=(0.6, 0.7)))
+
+
+def _scored(config: Config, name: str) -> Config:
+    lite = name.endswith("_lite")
+    return replace(config, recipe=name, scoring=MaskIou(convs=2, width=256) if lite else MaskIou())
 
 
 def paper_code(config: Config) -> Config:
@@ -75,7 +119,14 @@ def _lite(config: Config) -> Config:
 
 
 BACKBONES: dict[str, Callable[[Config], Config]] = {"r50": _r50, "r101": _r101, "x101": _x101, "lite": _lite}
-FAMILIES: dict[str, Callable[[str], Config]] = {"mask_rcnn": mask_rcnn, "seanet": seanet}
+FAMILIES: dict[str, Callable[[str], Config]] = {
+    "mask_rcnn": mask_rcnn,
+    "seanet": seanet,
+    "ms_rcnn": ms_rcnn,
+    "seanet_ms": seanet_ms,
+    "cascade_rcnn": cascade_rcnn,
+    "seanet_cascade": seanet_cascade,
+}
 
 
 def _all() -> dict[str, Config]:

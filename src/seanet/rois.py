@@ -14,28 +14,34 @@ STRIDES = (4, 8, 16, 32)
 @torch.no_grad()
 def match_and_sample(proposals: list[Tensor], targets: list[Target], settings: config.Sampling) -> tuple[Rois, Matched]:
     """Ground truth joins the proposals; at most ``settings.rois`` of each image come back, with what they match."""
-    rois, labels, boxes, index, first = [], [], [], [], 0
+    rois, matched, first = [], [], 0
     for proposal, target in zip(proposals, targets, strict=True):
         proposal = torch.cat((proposal, target.boxes))
-        label, match = match_boxes(proposal, target, settings.iou)
-        keep = sample(label, settings.rois, settings.positive_share)
+        match = match_boxes(proposal, target, settings.iou, first)
+        keep = sample(match.labels, settings.rois, settings.positive_share)
         rois.append(proposal[keep])
-        labels.append(label[keep])
-        index.append(match[keep] + first)
-        boxes.append(target.boxes[match[keep]] if len(target.boxes) else proposal[keep])
+        matched.append(match[keep])
         first += len(target.boxes)
-    return Rois.cat(rois), Matched(torch.cat(labels), torch.cat(boxes), torch.cat(index))
+    return Rois.cat(rois), Matched.cat(matched)
 
 
-def match_boxes(
-    proposals: Float[Tensor, "p 4"], target: Target, iou: float
-) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
-    """Label (0 below ``iou``) and row of the ground truth with the largest overlap, for each proposal."""
+@torch.no_grad()
+def match(rois: Rois, targets: list[Target], iou: float) -> Matched:
+    """What RoIs that are already chosen match, in their order; those of an image stand together."""
+    matched, first = [], 0
+    for i, target in enumerate(targets):
+        matched.append(match_boxes(rois.boxes[rois.image == i], target, iou, first))
+        first += len(target.boxes)
+    return Matched.cat(matched)
+
+
+def match_boxes(boxes: Float[Tensor, "p 4"], target: Target, iou: float, first: int) -> Matched:
+    """The ground truth with the largest overlap for each box of an image; ``first`` is the image's first row of the batch's."""
     if len(target.boxes) == 0:
-        none = torch.zeros(len(proposals), dtype=torch.int64, device=proposals.device)
-        return none, none
-    overlap, match = box_iou(target.boxes, proposals).max(0)
-    return torch.where(overlap >= iou, target.labels[match], 0), match
+        none = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+        return Matched(none, boxes, none)
+    overlap, row = box_iou(target.boxes, boxes).max(0)
+    return Matched(torch.where(overlap >= iou, target.labels[row], 0), target.boxes[row], row + first)
 
 
 def sample(labels: Int[Tensor, " p"], size: int, positive_share: float) -> Int[Tensor, " s"]:

@@ -41,6 +41,12 @@ class PackedMasks(Movable):
     def __len__(self) -> int:
         return len(self.starts)
 
+    @property
+    def areas(self) -> Tensor:
+        """(G,) pixels of each object: the last entry of its table."""
+        sides = self.windows[:, 2:] - self.windows[:, :2] + 1
+        return self.tables[self.starts + sides.prod(1) - 1]
+
     @classmethod
     def cat(cls, parts: list[PackedMasks]) -> PackedMasks:
         """One buffer for the masks of several images, in order."""
@@ -102,6 +108,10 @@ class Matched(Movable):
     def __getitem__(self, keep: Tensor) -> Matched:
         return Matched(self.labels[keep], self.boxes[keep], self.index[keep])
 
+    @classmethod
+    def cat(cls, parts: list[Matched]) -> Matched:
+        return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
 
 @dataclass(frozen=True, slots=True)
 class Detections(Movable):
@@ -112,6 +122,7 @@ class Detections(Movable):
     scores: Tensor  # (N,) what they are ranked by
     cls_scores: Tensor  # (N,) factor of the score
     box_ious: Tensor | None = None  # (N,) factor of the score: predicted IoU of the box with its object
+    mask_ious: Tensor | None = None  # (N,) factor of the score: predicted IoU of the mask with its object
     masks: Tensor | None = None  # (N, M, M) probability inside the box
     edges: Tensor | None = None  # (N, M, M) probability inside the box
 

@@ -160,8 +160,8 @@ class Imported:
 
 
 TORCHVISION_NAMES = {
-    "roi_heads.box_head.": "box_head.box_head.",
-    "roi_heads.box_predictor.": "box_head.box_predictor.",
+    "roi_heads.box_head.": "box_heads.0.box_head.",
+    "roi_heads.box_predictor.": "box_heads.0.box_predictor.",
     "roi_heads.mask_head.": "mask_head.mask_head.",
     "roi_heads.mask_predictor.": "mask_head.mask_predictor.",
 }

@@ -33,8 +33,10 @@ def predict(
     kinds = save or ["overlay", "coco"]
     images = find_images(inputs)
     model = load(checkpoint, device).limited(score=score)
-    if "edges" in kinds and model.config.mask.kind != "edge":
-        raise UserError(f"--save edges needs a mask head with edge attention; {checkpoint} is a {model.config.recipe}")
+    if "edges" in kinds and not model.config.mask.has_edges:
+        raise UserError(
+            f"--save edges needs a mask head with supervised edge attention; {checkpoint} is a {model.config.recipe}"
+        )
     failed: list[str] = []
     done: list[dict[str, Any]] = []
     with Outputs(out, kinds, model.categories.ids, model.categories.names) as outputs:

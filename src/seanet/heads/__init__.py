@@ -1,15 +1,18 @@
 """Heads: what turns the crop of a RoI into classes, boxes and masks.
 
-A box head has ``size``, ``forward(crops)``, ``loss(crops, rois, matched, targets)`` and ``decode(crops, rois, threshold)``.
-A mask head has ``size``, ``context``, ``forward(crops)``, ``loss(crops, labels, targets)`` and
+A box head has ``size``, ``forward(crops)``, ``loss(crops, rois, matched, targets)``, ``refine(crops, rois)`` for the next
+stage of a cascade, and ``decode(crops, rois, threshold, earlier)``, where ``earlier`` are the class probabilities (R, K) of
+the stages before.  A mask head has ``size``, ``context``, ``forward(crops)``, ``loss(crops, labels, targets)`` and
 ``probability(crops, labels, edges)``.  ``forward`` is the paper's plain form; the others run only what they need of it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from seanet import config
+from seanet.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,10 @@ class Candidates:
     box_ious: Tensor | None = None  # (R,)
 
 
+def mean(parts: Sequence[Tensor]) -> Tensor:
+    return sum(parts[1:], parts[0]) / len(parts)
+
+
 def build_box_head(settings: config.BoxHead, classes: int, channels: int):
     from seanet.heads.classic import ClassicBoxHead
     from seanet.heads.fcn_box import FullyConvBoxHead
@@ -34,6 +41,22 @@ def build_box_head(settings: config.BoxHead, classes: int, channels: int):
             return FullyConvBoxHead(settings, classes, channels)
 
 
+def build_box_heads(settings: config.Config, classes: int, channels: int) -> list:
+    """One for each stage; stages of a cascade differ in the scale of the classic head's deltas."""
+    further = len(settings.cascade.ious)
+    for name in ("weights", "sharpness"):
+        if len(getattr(settings.cascade, name)) < further:
+            raise ConfigError(f"cascade.{name} needs a value for each of the {further} stages of cascade.ious")
+    stages = [settings.box]
+    for factor in settings.cascade.sharpness[:further]:
+        stage = settings.box
+        if isinstance(stage, config.ClassicBox):
+            centre, side = stage.delta_weights
+            stage = replace(stage, delta_weights=(centre * factor, side * factor))
+        stages.append(stage)
+    return [build_box_head(stage, classes, channels) for stage in stages]
+
+
 def build_mask_head(settings: config.MaskHead, classes: int, channels: int):
     from seanet.heads.classic import ClassicMaskHead
     from seanet.heads.edge_mask import EdgeAttentionMaskHead
@@ -43,3 +66,14 @@ def build_mask_head(settings: config.MaskHead, classes: int, channels: int):
             return ClassicMaskHead(settings, classes, channels)
         case config.EdgeMask():
             return EdgeAttentionMaskHead(settings, classes, channels)
+
+
+def build_scoring(settings: config.Scoring, classes: int, channels: int, size: int):
+    """The head that scores masks of crops of ``size`` cells a side, or None."""
+    from seanet.heads.scoring import MaskIouHead
+
+    match settings:
+        case config.MaskIou():
+            return MaskIouHead(settings, classes, channels, size)
+        case config.Unscored():
+            return None

@@ -3,6 +3,8 @@
 R RoIs, K classes (torchvision's layers have K + 1 rows, the first for the background), M = 2 size mask cells a side.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -12,7 +14,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from seanet import config
-from seanet.heads import Candidates
+from seanet.heads import Candidates, mean
 from seanet.types import Matched, Rois, Target
 
 
@@ -21,20 +23,24 @@ class ClassicBoxHead(nn.Module):
 
     def __init__(self, settings: config.ClassicBox, classes: int, channels: int):
         super().__init__()
-        self.size = settings.size
+        self.size, self.class_agnostic = settings.size, settings.class_agnostic
         self.box_head = TwoMLPHead(channels * settings.size**2, settings.width)
         self.box_predictor = FastRCNNPredictor(settings.width, classes + 1)
-        self.coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+        if settings.class_agnostic:
+            self.box_predictor.bbox_pred = nn.Linear(settings.width, 4)
+        centre, side = settings.delta_weights
+        self.coder = BoxCoder((centre, centre, side, side))
 
     def forward(self, crops: Float[Tensor, "r c s s"]) -> tuple[Float[Tensor, "r k1"], Float[Tensor, "r k4"]]:
-        """-> class logits, box deltas."""
+        """-> class logits, box deltas of each class or of all together."""
         logits, deltas = self.box_predictor(self.box_head(crops))
         return logits.float(), deltas.float()
 
     def loss(self, crops: Tensor, rois: Rois, matched: Matched, targets: list[Target]) -> dict[str, Tensor]:
         logits, deltas = self(crops)
         positive = torch.nonzero(matched.labels).flatten()
-        deltas = deltas.unflatten(1, (-1, 4))[positive, matched.labels[positive]]
+        column = torch.zeros_like(positive) if self.class_agnostic else matched.labels[positive]
+        deltas = deltas.unflatten(1, (-1, 4))[positive, column]
         wanted = self.coder.encode_single(matched.boxes[positive], rois.boxes[positive])
         count = max(len(logits), 1)
         return {
@@ -42,11 +48,22 @@ class ClassicBoxHead(nn.Module):
             "box_regression": F.smooth_l1_loss(deltas, wanted, beta=1 / 9, reduction="sum") / count,
         }
 
-    def decode(self, crops: Tensor, rois: Rois, threshold: float) -> Candidates:
+    def decode(self, crops: Tensor, rois: Rois, threshold: float, earlier: Sequence[Tensor] = ()) -> Candidates:
+        boxes, probability = self.boxes(crops, rois)
+        probability = mean([*earlier, probability])
+        return Candidates(rois.image, boxes if self.class_agnostic else boxes[:, 1:], probability, probability)
+
+    @torch.no_grad()
+    def refine(self, crops: Tensor, rois: Rois) -> tuple[Float[Tensor, "r 4"], Float[Tensor, "r k"]]:
+        """A better box for each RoI, that of its likeliest class, and the classes' probabilities."""
+        boxes, probability = self.boxes(crops, rois)
+        label = probability.argmax(1) + 1 if boxes.shape[1] > 1 else torch.zeros_like(rois.image)
+        return boxes[torch.arange(len(label), device=label.device), label], probability
+
+    def boxes(self, crops: Tensor, rois: Rois) -> tuple[Float[Tensor, "r k1 4"], Float[Tensor, "r k"]]:
         logits, deltas = self(crops)
-        boxes = self.coder.decode_single(deltas, rois.boxes).view(*logits.shape, 4)[:, 1:]
-        probability = logits.softmax(1)[:, 1:]
-        return Candidates(rois.image, boxes, probability, probability)
+        boxes = self.coder.decode_single(deltas, rois.boxes).unflatten(1, (-1, 4))
+        return boxes, logits.softmax(1)[:, 1:]
 
 
 class ClassicMaskHead(nn.Module):
@@ -64,11 +81,14 @@ class ClassicMaskHead(nn.Module):
         """-> mask logits."""
         return self.mask_predictor(self.mask_head(crops)).float()
 
-    def loss(self, crops: Tensor, labels: Int[Tensor, " r"], targets: Float[Tensor, "r m m"]) -> dict[str, Tensor]:
-        """targets: share of each cell that the object covers."""
+    def loss(
+        self, crops: Tensor, labels: Int[Tensor, " r"], targets: Float[Tensor, "r m m"]
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "r m m"]]:
+        """-> losses, probability of the masks.  targets: share of each cell that the object covers."""
         logits = of_class(self(crops), labels)
         wanted = targets if self.target == "soft" else (targets >= 0.5).to(targets)
-        return {"mask": F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / max(wanted.numel(), 1)}
+        loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / max(wanted.numel(), 1)
+        return {"mask": loss}, logits.detach().sigmoid()
 
     def probability(
         self, crops: Tensor, labels: Int[Tensor, " r"], edges: bool = False

@@ -22,49 +22,58 @@ class EdgeAttentionMaskHead(nn.Module):
         self.settings, self.size, self.context = settings, settings.size, int(settings.edge_context)
         between = nn.Identity if settings.activation == "linear" else nn.ReLU  # row 14
         outputs = classes + settings.background_channel  # row 15
+        joined, none = channels * (2 if settings.design == "concat" else 1), nn.Identity()
         self.mask_tower, self.edge_tower = tower(channels, settings.convs), tower(channels, settings.convs)
-        self.channel = ChannelAttention(channels, settings.reduction, between)
-        self.position = PositionAttention(channels)
+        self.channel = ChannelAttention(channels, settings.reduction, between) if settings.channel_attention else none
+        self.position = PositionAttention(channels) if settings.position_attention else none
         self.fuse = nn.Sequential(nn.Conv2d(2 * channels, channels, 1), between(), nn.Conv2d(channels, channels, 1))
         self.mask_up = nn.ConvTranspose2d(channels, channels, 2, 2)
         self.edge_up = nn.ConvTranspose2d(channels, channels, 2, 2)
-        self.edge = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), between(), nn.Conv2d(channels, 1, 1))
-        self.mask = nn.Sequential(nn.Conv2d(channels, channels, 1), between(), nn.Conv2d(channels, outputs, 1))
+        self.mask = nn.Sequential(nn.Conv2d(joined, channels, 1), between(), nn.Conv2d(channels, outputs, 1))
+        if settings.edge_weight:
+            self.edge = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), between(), nn.Conv2d(channels, 1, 1))
         for layer in (*self.mask_tower, *self.edge_tower, self.mask_up, self.edge_up):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, crops: Float[Tensor, "r c s s"]) -> tuple[Float[Tensor, "r k m m"], Float[Tensor, "r m m"]]:
-        """-> mask logits, edge logits."""
+    def forward(
+        self, crops: Float[Tensor, "r c s s"]
+    ) -> tuple[Float[Tensor, "r k m m"], Float[Tensor, "r m m"] | None]:
+        """-> mask logits, edge logits where edges are supervised."""
         features, edge = self.paths(crops)
-        return self.mask(features).float(), self.edge(edge)[:, 0].float()
+        return self.mask(features).float(), self.edge(edge)[:, 0].float() if self.settings.edge_weight else None
 
-    def paths(self, crops: Float[Tensor, "r c s s"]) -> tuple[Float[Tensor, "r c m m"], Float[Tensor, "r c m m"]]:
+    def paths(self, crops: Float[Tensor, "r c s s"]) -> tuple[Float[Tensor, "r j m m"], Float[Tensor, "r c m m"]]:
         """-> features that masks, and features that edges are predicted from."""
         edge = F.relu(self.edge_up(self.edge_tower(self.position(crops))))
         mask = self.fuse(torch.cat((self.mask_tower(crops), self.channel(crops)), 1))
-        return F.relu(self.mask_up(mask)) + edge, edge
+        mask = F.relu(self.mask_up(mask))
+        return (mask + edge if self.settings.design == "sum" else torch.cat((mask, edge), 1)), edge
 
-    def loss(self, crops: Tensor, labels: Int[Tensor, " r"], targets: Float[Tensor, "r n n"]) -> dict[str, Tensor]:
-        """Equation 6.  targets: share of each cell that the object covers, with ``context`` cells around the mask's."""
+    def loss(
+        self, crops: Tensor, labels: Int[Tensor, " r"], targets: Float[Tensor, "r n n"]
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "r m m"]]:
+        """Equation 6: -> losses, probability of the masks.
+
+        targets: share of each cell that the object covers, with ``context`` cells around the mask's.
+        """
         logits, edge_logits = self(crops)
+        logits = of_class(logits, self.channel_of(labels))
         hard = targets >= 0.5
         wanted = targets if self.settings.target == "soft" else hard.to(targets)  # row 12
         wanted = wanted[:, 1:-1, 1:-1] if self.context else wanted
-        edges = inner_edges(hard if self.context else F.pad(hard, (1, 1, 1, 1)))  # row 10
-        mask_loss = F.binary_cross_entropy_with_logits(
-            of_class(logits, self.channel_of(labels)), wanted, reduction="sum"
-        )
-        edge_loss = F.binary_cross_entropy_with_logits(
-            edge_logits, edges.to(edge_logits), self.edge_weights(edges), reduction="sum"
-        )
         count = max(wanted.numel(), 1)
-        return {
-            "mask": self.settings.mask_weight * mask_loss / count,
-            "edge": self.settings.edge_weight * edge_loss / count,
-        }
+        mask_loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / count
+        losses = {"mask": self.settings.mask_weight * mask_loss}
+        if edge_logits is not None:
+            edges = inner_edges(hard if self.context else F.pad(hard, (1, 1, 1, 1)))  # row 10
+            edge_loss = F.binary_cross_entropy_with_logits(
+                edge_logits, edges.to(edge_logits), self.edge_weights(edges), reduction="sum"
+            )
+            losses["edge"] = self.settings.edge_weight * edge_loss / count
+        return losses, logits.detach().sigmoid()
 
     def probability(
         self, crops: Tensor, labels: Int[Tensor, " r"], edges: bool = False
@@ -72,7 +81,7 @@ class EdgeAttentionMaskHead(nn.Module):
         """Masks of the given classes, and their edges if asked for: predicting those costs a quarter of the head."""
         features, edge = self.paths(crops)
         masks = of_class(self.mask(features).float(), self.channel_of(labels)).sigmoid()
-        return masks, self.edge(edge)[:, 0].float().sigmoid() if edges else None
+        return masks, self.edge(edge)[:, 0].float().sigmoid() if edges and self.settings.edge_weight else None
 
     def channel_of(self, labels: Int[Tensor, " r"]) -> Int[Tensor, " r"]:
         return labels if self.settings.background_channel else labels - 1

@@ -4,6 +4,8 @@ R RoIs, K classes, S cells a side (7), P positive cells.  Cells are counted row 
 "Row n" is row n of the table of gaps in docs/paper.md.
 """
 
+from collections.abc import Sequence
+from math import log
 from typing import NamedTuple
 
 import torch
@@ -14,7 +16,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from seanet import config
 from seanet.boxes import boxes_around, cell_points, distances, legacy_cell_points, ltrb_iou
-from seanet.heads import Candidates
+from seanet.heads import Candidates, mean
 from seanet.types import Matched, Rois, Target
 
 PRIOR = 0.01  # probability of every class at the start (focal loss)
@@ -38,24 +40,27 @@ class FullyConvBoxHead(nn.Module):
         self.settings, self.size = settings, settings.size
         self.class_tower = tower(channels, channels, settings.convs)
         self.box_tower = tower(channels, channels, settings.convs)
-        self.iou_tower = tower(2 * channels, channels, settings.convs)
-        self.class_logits = predictor(channels, classes, bias=-torch.tensor((1 - PRIOR) / PRIOR).log().item())
+        self.class_logits = predictor(channels, classes, bias=-log((1 - PRIOR) / PRIOR))
         self.log_ltrb = predictor(channels, 4)
-        self.iou = predictor(channels, 1)
+        if settings.iou_weight:
+            self.iou_tower = tower(2 * channels, channels, settings.convs)
+            self.iou = predictor(channels, 1)
 
     def forward(
         self, crops: Float[Tensor, "r c s s"]
-    ) -> tuple[Float[Tensor, "r k s2"], Float[Tensor, "r 4 s2"], Float[Tensor, "r s2"]]:
-        """-> class logits, logarithms of (l, t, r, b), B-IoU before its activation."""
+    ) -> tuple[Float[Tensor, "r k s2"], Float[Tensor, "r 4 s2"], Float[Tensor, "r s2"] | None]:
+        """-> class logits, logarithms of (l, t, r, b), B-IoU before its activation where there is that branch."""
         return self.classify(crops), *self.localise(crops)
 
     def classify(self, crops: Float[Tensor, "r c s s"]) -> Float[Tensor, "r k s2"]:
         return self.class_logits(self.class_tower(crops)).flatten(2).float()
 
-    def localise(self, crops: Float[Tensor, "r c s s"]) -> tuple[Float[Tensor, "r 4 s2"], Float[Tensor, "r s2"]]:
+    def localise(self, crops: Float[Tensor, "r c s s"]) -> tuple[Float[Tensor, "r 4 s2"], Float[Tensor, "r s2"] | None]:
         box = self.box_tower(crops)
-        iou = self.iou(self.iou_tower(torch.cat((crops, box), 1)))
-        return self.log_ltrb(box).flatten(2).float(), iou.flatten(1).float()
+        log_ltrb = self.log_ltrb(box).flatten(2).float()
+        if not self.settings.iou_weight:
+            return log_ltrb, None
+        return log_ltrb, self.iou(self.iou_tower(torch.cat((crops, box), 1))).flatten(1).float()
 
     def loss(self, crops: Tensor, rois: Rois, matched: Matched, targets: list[Target]) -> dict[str, Tensor]:
         """Equation 4.  The regression and B-IoU towers see only RoIs with positive cells: no other enters their loss."""
@@ -70,32 +75,47 @@ class FullyConvBoxHead(nn.Module):
         one_hot = torch.zeros_like(logits)
         one_hot[positive.roi, positive.label - 1, positive.cell] = 1
         classification = sigmoid_focal_loss(logits, one_hot, alpha=0.25, gamma=2, reduction="sum")
-        return {
+        losses = {
             "box_class": self.settings.class_weight * classification / class_count,
             "box_regression": self.settings.regression_weight * self.regression_loss(giou).sum() / count,
-            "box_iou": self.settings.iou_weight * self.iou_loss(iou_logit[row, positive.cell], iou, giou).sum() / count,
         }
+        if iou_logit is None:
+            return losses
+        iou_loss = self.iou_loss(iou_logit[row, positive.cell], iou, giou).sum() / count
+        return losses | {"box_iou": self.settings.iou_weight * iou_loss}
 
-    def decode(self, crops: Tensor, rois: Rois, threshold: float) -> Candidates:
+    def decode(self, crops: Tensor, rois: Rois, threshold: float, earlier: Sequence[Tensor] = ()) -> Candidates:
         """One box for each RoI, and the scores of the cell it comes from.
 
         B-IoU is at most 1, so a RoI whose class scores stay below the threshold is out before the other two towers run.
         """
-        probability = self.classify(crops).sigmoid()  # (R, K, S*S)
+        probability = mean([*(p[:, :, None] for p in earlier), self.classify(crops).sigmoid()])  # (R, K, S*S)
         able = torch.nonzero(self.score(probability, torch.ones_like(probability)).amax((1, 2)) > threshold).flatten()
-        probability, rois = probability[able], rois[able]
-        log_ltrb, iou_logit = self.localise(crops[able])
-        iou = iou_logit.sigmoid() if self.settings.iou_activation == "sigmoid" else iou_logit.clamp(0, 1)
+        return self.best(crops[able], rois[able], probability[able])
+
+    @torch.no_grad()
+    def refine(self, crops: Tensor, rois: Rois) -> tuple[Float[Tensor, "r 4"], Float[Tensor, "r k"]]:
+        """The box of each RoI's best cell, and the probabilities there."""
+        found = self.best(crops, rois, self.classify(crops).sigmoid())
+        return found.boxes[:, 0], found.cls_scores
+
+    def best(self, crops: Tensor, rois: Rois, probability: Float[Tensor, "r k s2"]) -> Candidates:
+        """The best cell of each RoI, given its class probabilities."""
+        log_ltrb, iou_logit = self.localise(crops)
+        iou = torch.ones_like(probability[:, 0]) if iou_logit is None else self.activate(iou_logit)
         scores = self.score(probability, iou[:, None])
         cell = self.best_cell(probability, scores)
         rows = torch.arange(len(cell), device=cell.device)
-        ltrb = self.to_pixels(log_ltrb[rows, :, cell], rois.boxes)
-        boxes = boxes_around(self.points(rois.boxes)[rows, cell], ltrb)
-        return Candidates(
-            rois.image, boxes[:, None], scores[rows, :, cell], probability[rows, :, cell], iou[rows, cell]
-        )
+        boxes = boxes_around(self.points(rois.boxes)[rows, cell], self.to_pixels(log_ltrb[rows, :, cell], rois.boxes))
+        ious = None if iou_logit is None else iou[rows, cell]
+        return Candidates(rois.image, boxes[:, None], scores[rows, :, cell], probability[rows, :, cell], ious)
+
+    def activate(self, iou_logit: Tensor) -> Tensor:
+        return iou_logit.sigmoid() if self.settings.iou_activation == "sigmoid" else iou_logit.clamp(0, 1)
 
     def score(self, probability: Tensor, iou: Tensor) -> Tensor:
+        if not self.settings.iou_weight:
+            return probability
         if self.settings.iou_power is None:
             return probability * iou
         return probability ** (1 - self.settings.iou_power) * iou**self.settings.iou_power
