@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
 
 from seanet.data.coco import CocoData, to_rle
+from seanet.evaluation.matching import Ious
 
 Kind = Literal["bbox", "segm"]
 KINDS: tuple[Kind, ...] = ("bbox", "segm")
@@ -20,14 +22,19 @@ def score(data: CocoData, results: list[dict], max_detections: int) -> dict[str,
     APs, APm, APl; AR1, AR10 and AR at one, ten and ``max_detections`` an image, ARs, ARm, ARl; ``per_class`` AP and
     AP50 by name.  Shares of one; None where the data hold no such object.
     """
-    truth = _ground_truth(data)
     known = {image.id for image in data.images}
     results = [entry for entry in results if entry["image_id"] in known]
-    scores: dict[str, Any] = {kind: _score(truth, results, kind, max_detections, data) for kind in KINDS}
-    return scores | {
+    truth = ground_truth(data)
+    names = data.categories.names
+    scores: dict[str, Any] = {k: summarise(judge(truth, results, k, max_detections), names) for k in KINDS}
+    return scores | facts(data, len(results), max_detections)
+
+
+def facts(data: CocoData, detections: int, max_detections: int) -> dict[str, int]:
+    return {
         "images": len(data.images),
         "objects": sum(not a.crowd for image in data.images for a in image.annotations),
-        "detections": len(results),
+        "detections": detections,
         "max_detections": max_detections,
         "crowded_images": crowded_images(data, max_detections),
     }
@@ -38,7 +45,8 @@ def crowded_images(data: CocoData, max_detections: int) -> int:
     return sum(sum(not a.crowd for a in image.annotations) > max_detections for image in data.images)
 
 
-def _ground_truth(data: CocoData) -> dict[str, Any]:
+def ground_truth(data: CocoData) -> dict[str, Any]:
+    """The content of an annotation file, every mask as run lengths."""
     return {
         "info": {},
         "images": [{"id": i.id, "width": i.width, "height": i.height, "file_name": i.path.name} for i in data.images],
@@ -61,22 +69,49 @@ def _ground_truth(data: CocoData) -> dict[str, Any]:
     }
 
 
-def _score(truth: dict[str, Any], results: list[dict], kind: Kind, limit: int, data: CocoData) -> dict[str, Any]:
-    from faster_coco_eval import COCO, COCOeval_faster
-
+def judge(truth: dict[str, Any], results: list[dict], kind: Kind, limit: int) -> COCOeval_faster:
+    """The library's evaluation, done; ``ious`` holds its matrices.  Boxes are ranked by ``box_score`` where there is one."""
     # With a box at hand the library takes a mask's area from the box, which moves masks between small and large.
-    kept = ("image_id", "category_id", "score", "bbox" if kind == "bbox" else "segmentation")
+    shape, rank = ("bbox", "box_score") if kind == "bbox" else ("segmentation", "score")
     reference = COCO(truth)
-    found = reference.loadRes([{key: entry[key] for key in kept} for entry in results])
-    evaluation = COCOeval_faster(reference, found, kind, print_function=_silent)
+    found = [{k: entry[k] for k in ("image_id", "category_id", shape)} for entry in results]
+    for kept, entry in zip(found, results, strict=True):
+        kept["score"] = entry.get(rank, entry["score"])
+    evaluation = COCOeval_faster(reference, reference.loadRes(found), kind, print_function=_silent)
+    return _run(evaluation, [category["id"] for category in truth["categories"]], limit)
+
+
+def judge_again(evaluation: COCOeval_faster, ious: Ious) -> COCOeval_faster:
+    """The evaluation that another one of the same data and results would have been with these matrices."""
+    again = _Given(evaluation, ious)
+    return _run(again, evaluation.params.catIds, evaluation.params.maxDets[-1])
+
+
+class _Given(COCOeval_faster):
+    """The library's matching and averages on matrices from elsewhere."""
+
+    def __init__(self, other: COCOeval_faster, ious: Ious):
+        super().__init__(other.cocoGt, other.cocoDt, "segm", print_function=_silent, rle_iou_max_workers=1)
+        self.gt_dataset, self.dt_dataset = other.gt_dataset, other.dt_dataset
+        self._given = ious
+
+    def _prepare(self) -> None:
+        """The other evaluation has."""
+
+    def computeIoU(self, imgId: int, catId: int) -> list[float] | np.ndarray:
+        return self._given.get((imgId, catId), [])
+
+
+def _run(evaluation: COCOeval_faster, category_ids: list[int], limit: int) -> COCOeval_faster:
     evaluation.params.maxDets = sorted({1, min(10, limit), limit})
-    evaluation.params.catIds = list(data.categories.ids)
+    evaluation.params.catIds = list(category_ids)
     evaluation.evaluate()
     evaluation.accumulate()
-    return _summary(evaluation, data.categories.names)
+    return evaluation
 
 
-def _summary(evaluation, names: tuple[str, ...]) -> dict[str, Any]:
+def summarise(evaluation: COCOeval_faster, names: tuple[str, ...]) -> dict[str, Any]:
+    """AP and AR as ``score`` describes them."""
     precision = np.asarray(evaluation.eval["precision"])  # IoU, recall, class, area, detections
     recall = np.asarray(evaluation.eval["recall"])  # IoU, class, area, detections
     at = {iou: int(np.argmin(np.abs(evaluation.params.iouThrs - iou))) for iou in (0.5, 0.75)}

@@ -1,0 +1,220 @@
+"""How well two masks of one image agree at their boundaries.  W widths in pixels; C columns and J words as in ``packed``.
+
+Boundary IoU is that of Cheng et al. (2021).  For the rest a mask is a region of pixel squares; its boundary is where it
+meets background inside the image, so the image's frame is none.  A pixel is as far from the boundary as its centre from
+the nearest square of the other side; the band of width w are the pixels within w.  With a straight edge moved by d < w:
+trimap accuracy 1 - d / 2w, IoU of the inner bands (w - d) / (w + d), boundary F one exactly when d is within tolerance,
+offset d.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from seanet.data.bitmaps import Bitmap
+from seanet.evaluation.packed import WORD, Packed, Window, bits_of, count, erode, rows, shared, unpack
+
+RATIO = 0.02  # of the diagonal: the width of Boundary IoU
+NAMES = ("1px", "3px", "8px", "0.5%", "1%", "2%")
+PIXELS = (1.0, 3.0, 8.0)
+SHARES = (0.005, 0.01, 0.02)
+
+Size = tuple[int, int]
+"""Height and width of an image."""
+
+
+def boundary_width(size: Size) -> int:
+    """Pixels of Boundary IoU's band: 2 % of the diagonal, at least one."""
+    return max(1, round(RATIO * math.sqrt(size[0] ** 2 + size[1] ** 2)))
+
+
+def band_widths(size: Size) -> tuple[float, ...]:
+    """The widths of ``NAMES`` in pixels: 1, 3, 8, then shares of the diagonal, at least one pixel each."""
+    diagonal = math.hypot(*size)
+    return PIXELS + tuple(max(share * diagonal, 1.0) for share in SHARES)
+
+
+@dataclass(frozen=True, slots=True)
+class Rim:
+    """A mask and what erosion leaves of it: the difference is the band of Boundary IoU, which has the frame in it."""
+
+    mask: Packed
+    core: Packed
+    pixels: int  # of the band
+
+    @classmethod
+    def of(cls, mask: Packed, width: int) -> Rim:
+        core = erode(mask, width)
+        return cls(mask, core, mask.area - core.area)
+
+
+def rim_iou(a: Rim, b: Rim) -> float:
+    """IoU of two bands; 0 if both are empty."""
+    common = shared(a.mask, b.mask) - shared(a.mask, b.core) - shared(a.core, b.mask) + shared(a.core, b.core)
+    union = a.pixels + b.pixels - common
+    return common / union if union else 0.0
+
+
+def boundary_iou(a: Packed, b: Packed, size: Size) -> float:
+    """Of two masks of an image, without the smaller of it and the mask IoU that Boundary AP takes."""
+    width = boundary_width(size)
+    return rim_iou(Rim.of(a, width), Rim.of(b, width))
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Of a found mask with the truth.  What has no pixels to be measured on is NaN."""
+
+    trimap: np.ndarray  # (W,) share of the truth's band, both sides of its boundary, that is labelled right
+    band_iou: np.ndarray  # (W,) of the two inner bands, each mask's own pixels along its own boundary
+    boundary_f: np.ndarray  # (W,) F of the boundary pixels within tolerance w
+    offset: float  # pixels; positive where the found boundary lies outside the truth
+    hausdorff95: float  # pixels; the larger of the two directed 95th percentiles
+
+
+def compare(truth: Packed, found: Packed, size: Size, widths: tuple[float, ...]) -> Agreement:
+    """Agreement at each width; ``size`` is the image's."""
+    reach = math.floor(max(widths) + 0.5)
+    window = _window(truth, found, size, reach)
+    inside = rows(window[1], window[3], size[0])
+    masks = np.stack([truth.cut(window), found.cut(window)])
+    grounds = ~masks & inside
+    near = dilate(np.stack([grounds[0], masks[0], grounds[1]]), widths)  # (W, 3, C, J)
+    inner, outer, own = near[:, 0] & masks[0], near[:, 1] & grounds[0], near[:, 2] & masks[1]
+    band = inner | outer
+    with np.errstate(invalid="ignore"):
+        trimap = 1 - _counts(band & (masks[0] ^ masks[1])) / _counts(band)
+        iou = _counts(inner & own) / _counts(inner | own)
+    edges = [_edge(mask, ground) for mask, ground in zip(masks, grounds, strict=True)]
+    return Agreement(trimap, iou, *_edges_agree(edges[0], edges[1], bits_of(masks[0]), widths))
+
+
+def band(mask: Packed, size: Size, width: float) -> Bitmap:
+    """The pixels within ``width`` of a mask's boundary, on both sides."""
+    window = _window(mask, mask, size, math.floor(width + 0.5))
+    words = mask.cut(window)
+    ground = ~words & rows(window[1], window[3], size[0])
+    near = dilate(np.stack([ground, words]), (width,))[0]
+    return unpack((near[0] & words) | (near[1] & ground), window[0], window[1])
+
+
+def _window(a: Packed, b: Packed, size: Size, reach: int) -> Window:
+    """Columns and words that hold the first mask with ``reach`` pixels around it and the second with one."""
+    boxes = [(m.box, r) for m, r in ((a, reach), (b, 1)) if m.words.size]
+    if not boxes:
+        return 0, 0, 0, 0
+    x0, y0 = (max(min(box[k] - r for box, r in boxes), 0) for k in (0, 1))
+    x1, y1 = (min(max(box[k + 2] + r for box, r in boxes), size[1 - k]) for k in (0, 1))
+    return x0, y0 // WORD, x1, -(-y1 // WORD)
+
+
+@lru_cache(64)
+def _plan(widths: tuple[float, ...]) -> list[list[tuple[int, int]]]:
+    """For each height k the (width, columns) at which a pixel's square reaches k rows up and down.
+
+    The square at (dx, dy) is within w of a centre if hypot(max(|dx| - .5, 0), max(|dy| - .5, 0)) <= w.
+    """
+    plan: list[list[tuple[int, int]]] = [[] for _ in range(math.floor(max(widths) + 0.5) + 1)]
+    for i, width in enumerate(widths):
+        for dx in range(math.floor(width + 0.5) + 1):
+            plan[math.floor(math.sqrt(width**2 - max(dx - 0.5, 0) ** 2) + 0.5)].append((i, dx))
+    return plan
+
+
+def dilate(words: np.ndarray, widths: tuple[float, ...]) -> np.ndarray:
+    """Pixels with a set pixel's square within each width of their centre: (..., C, J) -> (W, ..., C, J)."""
+    near = np.zeros((len(widths), *words.shape), np.uint64)
+    tall, space = words.copy(), np.empty_like(words)
+    for k, reached in enumerate(_plan(widths)):
+        if k:
+            _spread(words, k, tall, space)
+        for i, dx in reached:
+            near[i, ..., dx:, :] |= tall[..., : max(words.shape[-2] - dx, 0), :]
+            if dx:
+                near[i, ..., :-dx, :] |= tall[..., dx:, :]
+    return near
+
+
+def _spread(words: np.ndarray, k: int, onto: np.ndarray, space: np.ndarray) -> None:
+    """Add to ``onto`` the pixels k rows above and below those of ``words``; ``space`` is overwritten."""
+    whole, bits = divmod(k, WORD)
+    count = words.shape[-1] - whole
+    if count <= 0:
+        return
+    low, high = np.uint64(bits), np.uint64(WORD - bits)
+    onto[..., whole:] |= np.left_shift(words[..., :count], low, out=space[..., :count])
+    onto[..., :count] |= np.right_shift(words[..., whole:], low, out=space[..., :count])
+    if bits and count > 1:
+        part = space[..., : count - 1]
+        onto[..., whole + 1 :] |= np.right_shift(words[..., : count - 1], high, out=part)
+        onto[..., : count - 1] |= np.left_shift(words[..., whole + 1 :], high, out=part)
+
+
+def _counts(words: np.ndarray) -> np.ndarray:
+    """(W, C, J) -> (W,) pixels."""
+    return np.bitwise_count(words).sum((1, 2), dtype=np.int64)
+
+
+def _edge(mask: np.ndarray, ground: np.ndarray) -> np.ndarray:
+    """Pixels of a mask with a background pixel among their four neighbours: (C, J) words of both."""
+    beside = np.zeros_like(mask)
+    _spread(ground, 1, beside, np.empty_like(mask))
+    beside[1:] |= ground[:-1]
+    beside[:-1] |= ground[1:]
+    return mask & beside
+
+
+def _edges_agree(
+    truth: np.ndarray, found: np.ndarray, inside: np.ndarray, widths: tuple[float, ...]
+) -> tuple[np.ndarray, float, float]:
+    """F at each width, offset and the 95 % Hausdorff distance of two sets of boundary pixels, in words."""
+    a, b = np.flatnonzero(bits_of(truth)), np.flatnonzero(bits_of(found))
+    if not len(a) or not len(b):
+        return np.full(len(widths), 0.0 if len(a) or len(b) else math.nan), math.nan, math.nan
+    height = inside.shape[1]
+    missed, strayed = nearest(a, b, height), nearest(b, a, height)
+    limits = np.square(widths)[:, None]
+    recall, precision = (missed <= limits).mean(1), (strayed <= limits).mean(1)
+    either = precision + recall
+    f = np.divide(2 * precision * recall, either, out=np.zeros(len(widths)), where=either > 0)
+    distances = np.sqrt(strayed)
+    offset = np.where(inside.ravel()[b], -distances, distances).mean()
+    return f, float(offset), max(_percentile(distances), _percentile(np.sqrt(missed)))
+
+
+def _percentile(distances: np.ndarray) -> float:
+    """The 95th, linear between two values."""
+    place = 0.95 * (len(distances) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(distances) - 1)
+    parts = np.partition(distances, (low, high))
+    return float(parts[low] + (place - low) * (parts[high] - parts[low]))
+
+
+def nearest(points: np.ndarray, targets: np.ndarray, height: int) -> np.ndarray:
+    """Squared distance of each point to the nearest target; both are x * height + y, rising, and there is a target.
+
+    Within one column the nearest is a neighbour in the sorted list.  Columns are visited outwards for as long as they
+    can hold something nearer, which for close boundaries is not long.
+    """
+    x, y = np.divmod(points, height)
+    column, row = np.divmod(targets, height)
+    # So far apart that a neighbour from another column is farther than anything real.
+    stride = 4 * (height + int(max(x[-1], column[-1])) + 1)
+    keys = np.concatenate([[-stride], column * stride + row, [(int(column[-1]) + 2) * stride]])
+    best = np.full(len(points), stride**2)
+    active, k = np.arange(len(points)), 0
+    query = x * stride + y
+    while len(active):
+        for side in (k, -k) if k else (0,):
+            key = query[active] + side * stride
+            place = np.clip(np.searchsorted(keys, key), 1, len(keys) - 1)
+            apart = np.minimum(np.abs(key - keys[place - 1]), np.abs(keys[place] - key))
+            best[active] = np.minimum(best[active], apart**2 + k**2)
+        k += 1
+        active = active[best[active] > k**2]
+    return best
