@@ -36,7 +36,7 @@ ONLY = {
     "data": {"config", "errors", "types", "boxes", "masks", "polygons"},
 }
 WITHOUT_TORCH = ["__init__", "config", "errors", "recipes", "settings", "polygons", "cli", "doctor", "report"]
-WITHOUT_TORCH += ["data.coco", "data.synth"]
+WITHOUT_TORCH += ["data.coco", "data.synth", "data.cityscapes", "data.lvis", "data.converting", "evaluation.lvis"]
 
 
 def modules() -> list[str]:
