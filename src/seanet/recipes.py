@@ -1,6 +1,10 @@
-"""Recipes: one function a model family, one name for each backbone.  Free of torch."""
+"""Recipes: one function a model family, one name for each backbone.  Free of torch.
 
-from collections.abc import Callable
+``RECIPES`` are the families.  ``ABLATIONS`` are the rows of the paper's tables between its baseline and SEANet, and each
+ingredient alone; ``papers`` says which name is which row.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from difflib import get_close_matches
 
@@ -64,6 +68,71 @@ def seanet_cascade(backbone: str) -> Config:
     return replace(seanet(backbone), recipe=f"seanet_cascade_{backbone}", cascade=Cascade(ious=(0.6, 0.7)))
 
 
+def mask_rcnn_fused(backbone: str) -> Config:
+    """The baseline with the pooling of the authors' code (row 1): how much of a gain is the pooling's."""
+    return replace(mask_rcnn(backbone), recipe=f"mask_rcnn_{backbone}_fused", pool=Pool(kind="fused"))
+
+
+def seanet_fused(backbone: str) -> Config:
+    """SEANet with the pooling of the authors' code (row 1)."""
+    return replace(seanet(backbone), recipe=f"seanet_{backbone}_fused", pool=Pool(kind="fused"))
+
+
+def seanet_box(backbone: str) -> Config:
+    """The box head with B-IoU alone (table 2)."""
+    return replace(seanet(backbone), recipe=f"seanet_{backbone}_box", mask=mask_rcnn(backbone).mask)
+
+
+def seanet_box_plain(backbone: str) -> Config:
+    """The box head alone, without B-IoU."""
+    config = seanet_box(backbone)
+    return replace(config, recipe=f"seanet_{backbone}_box_plain", box=replace(config.box, iou_weight=0.0))
+
+
+def seanet_edge(backbone: str) -> Config:
+    """The mask head with supervised edge attention alone (table 2: attention + L_edge)."""
+    return replace(mask_rcnn(backbone), recipe=f"seanet_{backbone}_edge", mask=seanet(backbone).mask)
+
+
+def seanet_attention(backbone: str) -> Config:
+    """The mask head alone, its edge path not supervised (table 2: attention)."""
+    return _unsupervised(seanet_edge(backbone), f"seanet_{backbone}_attention")
+
+
+def seanet_box_attention(backbone: str) -> Config:
+    """Both heads, the edge path not supervised (table 2: box head + attention; table 4: no edge supervision)."""
+    return _unsupervised(seanet(backbone), f"seanet_{backbone}_box_attention")
+
+
+def seanet_concat(backbone: str) -> Config:
+    """SEANet whose edge path stands beside the mask path instead of being added to it (table 4)."""
+    config = seanet(backbone)
+    return replace(config, recipe=f"seanet_{backbone}_concat", mask=replace(config.mask, design="concat"))
+
+
+def seanet_channel(backbone: str) -> Config:
+    """Of the mask head's ingredients channel attention alone: no position attention, no edge supervision."""
+    config = seanet_attention(backbone)
+    return replace(config, recipe=f"seanet_{backbone}_channel", mask=replace(config.mask, position_attention=False))
+
+
+def seanet_position(backbone: str) -> Config:
+    """Of the mask head's ingredients position attention alone: no channel attention, no edge supervision."""
+    config = seanet_attention(backbone)
+    return replace(config, recipe=f"seanet_{backbone}_position", mask=replace(config.mask, channel_attention=False))
+
+
+def seanet_supervision(backbone: str) -> Config:
+    """Of the mask head's ingredients edge supervision alone: neither attention."""
+    config = seanet_edge(backbone)
+    mask = replace(config.mask, channel_attention=False, position_attention=False)
+    return replace(config, recipe=f"seanet_{backbone}_supervision", mask=mask)
+
+
+def _unsupervised(config: Config, name: str) -> Config:
+    return replace(config, recipe=name, mask=replace(config.mask, edge_weight=0.0))
+
+
 def _scored(config: Config, name: str) -> Config:
     lite = name.endswith("_lite")
     return replace(config, recipe=name, scoring=MaskIou(convs=2, width=256) if lite else MaskIou())
@@ -104,6 +173,23 @@ def _x101(config: Config) -> Config:
     return replace(config, backbone=Backbone(name="resnext101_64x4d"))
 
 
+def _convnext_t(config: Config) -> Config:
+    return _modern(config, "timm/convnext_tiny")
+
+
+def _swin_t(config: Config) -> Config:
+    return _modern(config, "timm/swin_tiny_patch4_window7_224")
+
+
+def _modern(config: Config, name: str) -> Config:
+    """Trained whole, with the optimiser such networks are trained with; ``norm="batch"`` leaves their layer norms alone."""
+    return replace(
+        config,
+        backbone=Backbone(name=name, norm="batch", frozen_stages=0),
+        train=replace(config.train, optimizer="adamw", lr=1e-4, weight_decay=0.05),
+    )
+
+
 def _lite(config: Config) -> Config:
     """Made for a CPU: narrow, small images, few RoIs."""
     return replace(
@@ -118,7 +204,15 @@ def _lite(config: Config) -> Config:
     )
 
 
-BACKBONES: dict[str, Callable[[Config], Config]] = {"r50": _r50, "r101": _r101, "x101": _x101, "lite": _lite}
+BACKBONES: dict[str, Callable[[Config], Config]] = {
+    "r50": _r50,
+    "r101": _r101,
+    "x101": _x101,
+    "convnext_t": _convnext_t,
+    "swin_t": _swin_t,
+    "lite": _lite,
+}
+PAPERS = ("r50", "r101", "x101")
 FAMILIES: dict[str, Callable[[str], Config]] = {
     "mask_rcnn": mask_rcnn,
     "seanet": seanet,
@@ -129,19 +223,37 @@ FAMILIES: dict[str, Callable[[str], Config]] = {
 }
 
 
-def _all() -> dict[str, Config]:
-    plain = [family(backbone) for backbone in BACKBONES for family in FAMILIES.values()]
-    code = [paper_code(seanet(backbone)) for backbone in BACKBONES if backbone != "lite"]
-    return {config.recipe: config for config in plain + code}
+ABLATED: tuple[Callable[[str], Config], ...] = (
+    mask_rcnn_fused,
+    seanet_fused,
+    seanet_box_plain,
+    seanet_box,
+    seanet_attention,
+    seanet_box_attention,
+    seanet_edge,
+    seanet_concat,
+    seanet_channel,
+    seanet_position,
+    seanet_supervision,
+)
 
 
-RECIPES: dict[str, Config] = _all()
+def _named(configs: Iterable[Config]) -> dict[str, Config]:
+    return {config.recipe: config for config in configs}
+
+
+RECIPES: dict[str, Config] = {
+    **_named(family(backbone) for backbone in BACKBONES for family in FAMILIES.values()),
+    **_named(paper_code(seanet(backbone)) for backbone in PAPERS),
+}
+ABLATIONS: dict[str, Config] = _named(make(backbone) for backbone in (*PAPERS, "lite") for make in ABLATED)
+EVERY: dict[str, Config] = RECIPES | ABLATIONS
 
 
 def recipe(name: str) -> Config:
     """The configuration of that name; an unknown name is answered with the nearest ones."""
-    if name in RECIPES:
-        return RECIPES[name]
-    near = get_close_matches(name, RECIPES, 3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "'seanet recipes' lists them"
+    if name in EVERY:
+        return EVERY[name]
+    near = get_close_matches(name, EVERY, 3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "'seanet recipes --all' lists them"
     raise ConfigError(f"there is no recipe named {name!r}: {hint}", field="recipe", value=name)

@@ -7,7 +7,7 @@ import typer
 
 from seanet.cli.app import app
 from seanet.cli.options import Json, Set, complete_recipe, emit
-from seanet.report.text import describe
+from seanet.report.tables import describe
 
 
 @app.command()
@@ -23,11 +23,11 @@ def info(
     json_: Json = False,
 ) -> None:
     """Parameters and settings of a model."""
-    from seanet.recipes import RECIPES, recipe
+    from seanet.recipes import EVERY, recipe
     from seanet.settings import override, to_dict
 
     facts: dict[str, Any] = {}
-    if what not in RECIPES and Path(what).exists():
+    if what not in EVERY and Path(what).exists():
         from seanet.checkpoint import read_meta
 
         meta = read_meta(what)
@@ -53,10 +53,16 @@ def info(
 
 
 @app.command()
-def recipes(json_: Json = False) -> None:
+def recipes(
+    every: Annotated[bool, typer.Option("--all", help="The rows of the paper's ablations too.")] = False,
+    json_: Json = False,
+) -> None:
     """List the models that can be trained."""
-    from seanet.recipes import RECIPES
+    from seanet.recipes import ABLATIONS, EVERY, RECIPES
 
-    lines = {name: describe(config) for name, config in RECIPES.items()}
+    lines = {name: describe(config) for name, config in (EVERY if every else RECIPES).items()}
     width = max(map(len, lines))
-    emit(lines, json_, "\n".join(f"{name:<{width}}  {line}" for name, line in lines.items()))
+    shown = [f"{name:<{width}}  {line}" for name, line in lines.items()]
+    if not every:
+        shown += ["", f"--all adds {len(ABLATIONS)} that leave parts of SEANet out"]
+    emit(lines, json_, "\n".join(shown))

@@ -1,11 +1,10 @@
-"""Metrics, recipes and runs as lines of text, and as values that strict JSON can hold."""
+"""Metrics and runs as lines of text, and as values that strict JSON can hold."""
 
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seanet.config import Config
     from seanet.training import Run
 
 
@@ -32,18 +31,6 @@ def rows(scores: Mapping[str, Mapping[str, Any]], title: str = "") -> list[str]:
 
 def cell(value: Any) -> str:
     return f"{value:7.3f}" if isinstance(value, int | float) and math.isfinite(value) else f"{'-':>7}"
-
-
-def describe(config: "Config") -> str:
-    """One line about a recipe, from its settings."""
-    heads = {
-        ("classic", "classic"): "Mask R-CNN",
-        ("fcn", "edge"): "SEANet: convolutional box head with B-IoU, mask head with edge attention",
-    }
-    line = heads.get((config.box.kind, config.mask.kind), f"{config.box.kind} box head, {config.mask.kind} mask head")
-    code = ", as the authors' code does it" if config.recipe.endswith("_paper_code") else ""
-    size = f"{config.data.short_sides[-1]} px" + (", made for a CPU" if config.recipe.endswith("_lite") else "")
-    return f"{line}{code}; {config.backbone.name}, {size}"
 
 
 def summary(result: "Run") -> str:
