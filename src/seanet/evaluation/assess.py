@@ -17,7 +17,7 @@ from seanet.data.coco import CocoData, ImageRecord
 from seanet.evaluation import coco
 from seanet.evaluation.boundary import NAMES, RATIO, Rim, boundary_width, rim_iou
 from seanet.evaluation.matching import Hits, Ious, hits
-from seanet.evaluation.packed import Packed, pack_rle
+from seanet.evaluation.packed import pack_rle
 from seanet.evaluation.pairs import Pairs, empty_pairs, match, measure
 
 LEAST = 0.5  # AP does not look at smaller IoUs
@@ -43,14 +43,15 @@ def assess(data: CocoData, entries: list[dict], max_detections: int) -> Assessme
     truth, names = coco.ground_truth(data), data.categories.names
     judged = {kind: coco.judge(truth, results, kind, max_detections) for kind in coco.KINDS}
     shapes = {a["id"]: a["segmentation"] for a in truth["annotations"]}
-    pairs, ious = _boundaries(data, listed, judged["segm"].ious, shapes, max_detections)
-    scores = {kind: coco.summarise(evaluation, names) for kind, evaluation in judged.items()}
-    scores["boundary"] = coco.summarise(coco.judge_again(judged["segm"], ious), names)
+    ious = {kind: coco.matrices(evaluation) for kind, evaluation in judged.items()}
+    pairs, lowered = _boundaries(data, listed, ious["segm"], shapes, max_detections)
+    scores: dict[str, Any] = {kind: coco.summarise(evaluation, names) for kind, evaluation in judged.items()}
+    scores["boundary"] = coco.summarise(coco.judge_again(judged["segm"], lowered), names)
     scores["boundary"]["width"] = _boundary_widths(data)
     found = {
-        "bbox": hits(data, listed, judged["bbox"].ious, max_detections, "box_score"),
-        "segm": hits(data, listed, judged["segm"].ious, max_detections),
-        "boundary": hits(data, listed, ious, max_detections),
+        "bbox": hits(data, listed, ious["bbox"], max_detections, "box_score"),
+        "segm": hits(data, listed, ious["segm"], max_detections),
+        "boundary": hits(data, listed, lowered, max_detections),
     }
     metrics = scores | {"bands": bands(data, pairs)} | coco.facts(data, len(results), max_detections)
     return Assessment(metrics, pairs, found, listed)

@@ -16,12 +16,14 @@ from functools import lru_cache
 import numpy as np
 
 from seanet.data.bitmaps import Bitmap
-from seanet.evaluation.packed import WORD, Packed, Window, bits_of, count, erode, rows, shared, unpack
+from seanet.evaluation.packed import WORD, Packed, Window, bits_of, erode, rows, shared, unpack
 
 RATIO = 0.02  # of the diagonal: the width of Boundary IoU
 NAMES = ("1px", "3px", "8px", "0.5%", "1%", "2%")
 PIXELS = (1.0, 3.0, 8.0)
 SHARES = (0.005, 0.01, 0.02)
+COLUMNS = 8  # to either side that are searched before a point is compared with every target
+FEW = 2**16  # distances that are simply all computed, and as many at a time
 
 Size = tuple[int, int]
 """Height and width of an image."""
@@ -142,16 +144,16 @@ def dilate(words: np.ndarray, widths: tuple[float, ...]) -> np.ndarray:
 def _spread(words: np.ndarray, k: int, onto: np.ndarray, space: np.ndarray) -> None:
     """Add to ``onto`` the pixels k rows above and below those of ``words``; ``space`` is overwritten."""
     whole, bits = divmod(k, WORD)
-    count = words.shape[-1] - whole
-    if count <= 0:
+    n = words.shape[-1] - whole
+    if n <= 0:
         return
     low, high = np.uint64(bits), np.uint64(WORD - bits)
-    onto[..., whole:] |= np.left_shift(words[..., :count], low, out=space[..., :count])
-    onto[..., :count] |= np.right_shift(words[..., whole:], low, out=space[..., :count])
-    if bits and count > 1:
-        part = space[..., : count - 1]
-        onto[..., whole + 1 :] |= np.right_shift(words[..., : count - 1], high, out=part)
-        onto[..., : count - 1] |= np.left_shift(words[..., whole + 1 :], high, out=part)
+    onto[..., whole:] |= np.left_shift(words[..., :n], low, out=space[..., :n])
+    onto[..., :n] |= np.right_shift(words[..., whole:], low, out=space[..., :n])
+    if bits and n > 1:
+        part = space[..., : n - 1]
+        onto[..., whole + 1 :] |= np.right_shift(words[..., : n - 1], high, out=part)
+        onto[..., : n - 1] |= np.left_shift(words[..., whole + 1 :], high, out=part)
 
 
 def _counts(words: np.ndarray) -> np.ndarray:
@@ -198,23 +200,31 @@ def _percentile(distances: np.ndarray) -> float:
 def nearest(points: np.ndarray, targets: np.ndarray, height: int) -> np.ndarray:
     """Squared distance of each point to the nearest target; both are x * height + y, rising, and there is a target.
 
-    Within one column the nearest is a neighbour in the sorted list.  Columns are visited outwards for as long as they
-    can hold something nearer, which for close boundaries is not long.
+    Within one column the nearest is a neighbour in the sorted list.  A few columns to both sides settle most points of
+    close boundaries; the rest are compared with every target.
     """
     x, y = np.divmod(points, height)
     column, row = np.divmod(targets, height)
-    # So far apart that a neighbour from another column is farther than anything real.
-    stride = 4 * (height + int(max(x[-1], column[-1])) + 1)
-    keys = np.concatenate([[-stride], column * stride + row, [(int(column[-1]) + 2) * stride]])
-    best = np.full(len(points), stride**2)
-    active, k = np.arange(len(points)), 0
-    query = x * stride + y
-    while len(active):
-        for side in (k, -k) if k else (0,):
-            key = query[active] + side * stride
-            place = np.clip(np.searchsorted(keys, key), 1, len(keys) - 1)
-            apart = np.minimum(np.abs(key - keys[place - 1]), np.abs(keys[place] - key))
-            best[active] = np.minimum(best[active], apart**2 + k**2)
-        k += 1
-        active = active[best[active] > k**2]
+    best = np.full(len(points), np.inf)
+    if len(points) * len(targets) > FEW:
+        # Columns so far apart that a neighbour in another one is farther than anything real.
+        stride = 4.0 * (height + int(max(x[-1], column[-1])) + 1)
+        keys = np.concatenate([[-math.inf], column * stride + row, [math.inf]])
+        _sweep(x * stride + y, keys, stride, best)
+    far = np.flatnonzero(best > COLUMNS**2)
+    step = max(1, FEW // len(targets))
+    for part in (far[at : at + step] for at in range(0, len(far), step)):
+        apart = (x[part, None] - column) ** 2 + (y[part, None] - row) ** 2
+        best[part] = apart.min(1)
     return best
+
+
+def _sweep(places: np.ndarray, keys: np.ndarray, stride: float, best: np.ndarray) -> None:
+    """Lower ``best`` to the squared distance of the nearest key up to ``COLUMNS`` columns away."""
+    active = np.arange(len(places))
+    for k in range(COLUMNS + 1):
+        active = active[best[active] > k**2]
+        for place in (places[active] + side * stride for side in {k, -k}):
+            after = np.searchsorted(keys, place)
+            apart = np.minimum(place - keys[after - 1], keys[after] - place)
+            best[active] = np.minimum(best[active], apart**2 + k**2)

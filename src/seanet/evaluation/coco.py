@@ -70,7 +70,7 @@ def ground_truth(data: CocoData) -> dict[str, Any]:
 
 
 def judge(truth: dict[str, Any], results: list[dict], kind: Kind, limit: int) -> COCOeval_faster:
-    """The library's evaluation, done; ``ious`` holds its matrices.  Boxes are ranked by ``box_score`` where there is one."""
+    """The library's evaluation, done.  Boxes are ranked by ``box_score`` where there is one."""
     # With a box at hand the library takes a mask's area from the box, which moves masks between small and large.
     shape, rank = ("bbox", "box_score") if kind == "bbox" else ("segmentation", "score")
     reference = COCO(truth)
@@ -79,6 +79,11 @@ def judge(truth: dict[str, Any], results: list[dict], kind: Kind, limit: int) ->
         kept["score"] = entry.get(rank, entry["score"])
     evaluation = COCOeval_faster(reference, reference.loadRes(found), kind, print_function=_silent)
     return _run(evaluation, [category["id"] for category in truth["categories"]], limit)
+
+
+def matrices(evaluation: COCOeval_faster) -> Ious:
+    """The IoUs of an evaluation, for each image and category with both objects and detections."""
+    return {(int(image), int(category)): m for (image, category), m in evaluation.ious.items() if len(m)}
 
 
 def judge_again(evaluation: COCOeval_faster, ious: Ious) -> COCOeval_faster:

@@ -11,7 +11,7 @@ from seanet.data.coco import CocoData, ImageRecord
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 Ious = Mapping[tuple[int, int], np.ndarray]
-"""By (image id, category id): (D, G), detections best first, objects in the order of the data."""
+"""By (image id, category id), where there are both: (D, G), detections best first, objects in the order of the data."""
 
 
 @dataclass(frozen=True)

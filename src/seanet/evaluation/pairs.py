@@ -103,9 +103,9 @@ def match(image: ImageRecord, entries: list[dict], ious: Ious, category_ids: tup
     for row, entry in enumerate(entries):
         by_class.setdefault(entry["category_id"], []).append(row)
     for category, rows in by_class.items():
-        matrix = ious.get((image.id, category), ())
-        if not len(matrix):
+        if (image.id, category) not in ious:
             continue
+        matrix = ious[image.id, category]
         columns = [g for g, a in enumerate(image.annotations) if category_ids[a.label - 1] == category]
         crowd = np.array([image.annotations[g].crowd for g in columns])
         for row, ious_of_row, column in zip(rows, matrix, greedy(matrix[: len(rows)], crowd, MATCHED)[0], strict=False):

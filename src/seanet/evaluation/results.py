@@ -2,11 +2,142 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
-from seanet.data.coco import CocoData
+import numpy as np
+
+from seanet.data import bitmaps
+from seanet.data.coco import CocoData, ImageRecord
+from seanet.data.files import irregular
+from seanet.data.segmentations import MOST_PIXELS, Skip, check_mask
+from seanet.data.values import is_int, is_number, kind
+from seanet.errors import UserError
+from seanet.evaluation.packed import pack_runs
+
+Numbers = list[float]
 
 
 def read_results(path: Path | str, data: CocoData) -> list[dict]:
-    """Entries with image_id, category_id, score, bbox and compressed run lengths as segmentation."""
-    raise NotImplementedError
+    """Entries with image_id, category_id, score, bbox and, as segmentation, compressed run lengths of the image's size.
+
+    Polygons are drawn, a missing bbox is taken from the mask, and ``box_score`` stays where it is.  No entries at all are
+    a result too.  UserError for what cannot be measured, with the first entry or ids at fault.
+    """
+    path = Path(path)
+    if not any(not a.crowd for image in data.images for a in image.annotations):
+        raise UserError(f"{data.file}: has no object, so there is nothing to measure {path} by", file=data.file)
+    entries = _entries(path)
+    records = {image.id: image for image in data.images}
+    _check_ids(path, entries, "image_id", records, f"{data.file} has {len(records)} images")
+    ids = data.categories.ids
+    _check_ids(path, entries, "category_id", ids, f"{data.file} has {len(ids)} categories")
+    return [_checked(path, i, entry, records[entry["image_id"]]) for i, entry in enumerate(entries)]
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    if reason := irregular(path):
+        raise UserError(f"{path}: {reason}: give a file of results in COCO's format", file=path)
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is not JSON: {error}: export the results again", file=path) from error
+    if not isinstance(content, list):
+        given = "an annotation file" if isinstance(content, dict) and "annotations" in content else kind(content)
+        message = f"{path}: holds {given}: expected COCO's list of results, one object for each detection"
+        raise UserError(message, file=path)
+    for i, entry in enumerate(content):
+        if not isinstance(entry, dict):
+            raise UserError(f"{path}: result #{i} is {kind(entry)}: expected an object", file=path, value=entry)
+    return content
+
+
+def _check_ids(path: Path, entries: list[dict], field: str, known: Collection[int], have: str) -> None:
+    """All ids must be among those of the data: results of another split would otherwise look like a bad model."""
+    wrong = [entry.get(field) for entry in entries if not is_int(entry.get(field)) or entry[field] not in known]
+    if not wrong:
+        return
+    distinct = list(dict.fromkeys(map(repr, wrong)))
+    what = f"{len(distinct)} {field} values" if len(distinct) > 1 else f"one {field}"
+    raise UserError(
+        f"{path}: {len(wrong)} of {len(entries)} results have {what} that the data do not know, {_few(distinct)}; "
+        f"{have}, {_few(list(map(str, sorted(known))))}: give the results of these data",
+        file=path,
+        field=field,
+        value=wrong[0],
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    return "ids " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _checked(path: Path, i: int, entry: dict[str, Any], image: ImageRecord) -> dict[str, Any]:
+    def wrong(field: str, message: str) -> UserError:
+        facts: dict[str, object] = {"image_id": image.id, "field": field, "value": entry.get(field)}
+        return UserError(f"{path}: result #{i} (image {image.id}) {message}", file=path, **facts)
+
+    kept = {name: entry[name] for name in ("image_id", "category_id")}
+    for name in ("score", "box_score"):
+        value = entry.get(name)
+        if value is None and name == "box_score":
+            continue
+        if not is_number(value) or not math.isfinite(value):
+            raise wrong(name, f"has the {name} {value!r}: expected a finite number")
+        kept[name] = float(value)
+    if not isinstance(entry.get("segmentation"), list | dict):
+        raise wrong("segmentation", "has no segmentation: expected run lengths or polygons, since masks are measured")
+    try:
+        kept["segmentation"], counts = _mask(entry["segmentation"], image)
+    except Skip as reason:
+        raise wrong("segmentation", f"has {reason}") from None
+    box = entry.get("bbox")
+    if box is None:
+        x0, y0, x1, y1 = pack_runs(counts, image.height).box
+        box = [x0, y0, x1 - x0, y1 - y0]
+    elif not isinstance(box, list) or len(box) != 4 or not all(is_number(v) and math.isfinite(v) for v in box):
+        raise wrong("bbox", f"has the bbox {box!r}: expected four finite numbers, x, y, width, height")
+    return kept | {"bbox": [float(v) for v in box]}
+
+
+def _mask(raw: list | dict, image: ImageRecord) -> tuple[dict[str, Any], np.ndarray]:
+    """Compressed run lengths and their counts.  A mask without a pixel is one, if a bad one."""
+    height, width = image.height, image.width
+    if isinstance(raw, list):
+        raw = _drawn(raw, height, width)
+    size = raw.get("size")
+    if size != [height, width]:
+        raise Skip(f"a mask of size {size!r}: expected the image's, [height, width] = [{height}, {width}]")
+    counts = _counts(raw.get("counts"))
+    if counts is None or counts.min() < 0:
+        raise Skip("run lengths that are malformed or negative: export them again")
+    if int(counts.sum()) != height * width:
+        raise Skip(f"run lengths of {counts.sum()} pixels: expected {height * width}, as the image has")
+    packed = raw if isinstance(raw["counts"], str | bytes) else bitmaps.runs_to_rle(counts, height, width)
+    return {"size": [height, width], "counts": packed["counts"]}, counts
+
+
+def _drawn(raw: list, height: int, width: int) -> dict[str, Any]:
+    empty = {"size": [height, width], "counts": [height * width]}
+    if not raw:
+        return empty
+    try:
+        mask = check_mask(raw, None, height, width, lambda *_: None)
+    except Skip as reason:
+        if str(reason) in ("polygon outside the image", "polygon without area"):
+            return empty
+        raise Skip(f"a {reason}: export the results again") from None
+    assert mask is not None
+    assert isinstance(mask.segmentation, list)
+    return {"size": [height, width], "counts": bitmaps.rings_to_rle(mask.segmentation, height, width)["counts"]}
+
+
+def _counts(raw: object) -> np.ndarray | None:
+    """Run lengths, (n,) int64, of either spelling; None if malformed."""
+    if isinstance(raw, bytes) or (isinstance(raw, str) and raw.isascii()):
+        return bitmaps.unpack_counts(raw.encode("ascii") if isinstance(raw, str) else raw)
+    whole = isinstance(raw, list) and len(raw) > 0 and all(is_int(n) and abs(n) <= MOST_PIXELS for n in raw)
+    return np.array(raw, np.int64) if whole else None

@@ -8,15 +8,60 @@ if TYPE_CHECKING:
     from seanet.training import Run
 
 
+WIDE = {"TA": "TA", "TA@R": "TA@R", "band_iou": "bIoU", "boundary_f": "F"}
+SIZES = ("all", "small", "medium", "large")
+
+
 def table(found: Mapping[str, Any], per_class: bool = False) -> str:
-    """Metrics as rows of box and mask, then of each class where wanted, then other facts."""
+    """Metrics as rows of box, mask and boundary, then of the bands, then of each class where wanted, then other facts."""
     kinds = [kind for kind, scores in found.items() if isinstance(scores, Mapping) and "AP" in scores]
     lines = rows({kind: found[kind] for kind in kinds})
+    if "bands" in found:
+        lines += ["", *bands(found["bands"]), "", *notes(found)]
     if per_class:
         for kind in kinds:
             lines += ["", *rows(found[kind].get("per_class", {}), kind)]
+        if "bands" in found:
+            lines += ["", *rows({name: _shares(part) for name, part in found["bands"]["per_class"].items()}, "TA@R")]
     plain = {name: value for name, value in found.items() if isinstance(value, int | float | str)}
     return "\n".join([*lines, "", *(f"{name.replace('_', ' ')}: {value}" for name, value in plain.items())])
+
+
+def bands(found: Mapping[str, Any]) -> list[str]:
+    """A row for each width with all objects, then a row for each size of objects."""
+    whole = found["all"]
+    by_width = {name: {title: whole[key][name] for key, title in WIDE.items()} for name in whole["TA"]}
+    by_size = {name: _shares(found[name]) for name in SIZES}
+    return [*rows(by_width, "band"), "", *rows(by_size, "TA@R")]
+
+
+def _shares(part: Mapping[str, Any]) -> dict[str, Any]:
+    return part["TA@R"] | {"offset": part["offset"], "haus95": part["hausdorff95"]}
+
+
+def notes(found: Mapping[str, Any]) -> list[str]:
+    """What the columns of the bands mean and how wide they are here."""
+    whole, width = found["bands"]["all"], found["boundary"]["width"]
+    spans = (f"{name} = {_span(*ends)} px" for name, ends in found["bands"]["widths"].items() if name.endswith("%"))
+    lines = [
+        "band: pixels within that distance of an object's boundary; % of the image's diagonal",
+        f"here {', '.join(spans)}",
+        "TA: share of the band labelled right, mean of matched objects; TA@R: of all, a missed one counts 0",
+        "bIoU: IoU of the inner bands; F: boundary pixels within that distance of the other boundary",
+        "offset: px that found boundaries lie outside (+) or inside (-); haus95: 95 % Hausdorff distance, px",
+        f"boundary: AP by Boundary IoU, width {width['ratio']:.0%} of the diagonal, here "
+        f"{_span(width['smallest'], width['largest'])} px",
+        f"matched: {whole['matched']} of {whole['objects']} objects",
+    ]
+    if whole["without_boundary"]:
+        lines.append(f"without a boundary, so left out: {whole['without_boundary']} that fill their image")
+    return lines if found["detections"] else [*lines, "nothing was detected, so every share is 0"]
+
+
+def _span(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return "-"
+    return f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
 
 
 def rows(scores: Mapping[str, Mapping[str, Any]], title: str = "") -> list[str]:
