@@ -17,7 +17,7 @@ from seanet.data.cityscapes import CLASSES, convert, find_frames, find_splits, o
 from seanet.data.coco import CocoData, find_split, mask_bits, read_coco
 from seanet.data.lvis import split_of
 from seanet.errors import AnnotationError, ImageError, UserError
-from seanet.evaluation.lvis import is_federated, score
+from seanet.evaluation.lvis import in_place_of_coco, is_federated, score
 
 HEIGHT, WIDTH = 40, 60
 
@@ -409,6 +409,14 @@ def test_categories_of_a_model_go_by_name(lvis: CocoData):
 
 def test_nothing_found(lvis: CocoData):
     assert score(lvis, [])["segm"]["AP"] == 0
+
+
+def test_lvis_ap_takes_the_place_of_coco_ap(lvis: CocoData, cityscapes: Path, tmp_path: Path):
+    metrics = {"segm": {"AP": 1 / 3}, "boundary": {"AP": 1 / 3}, "bands": {"all": {}}}
+    found = in_place_of_coco(metrics, lvis, detections(), 300)
+    assert found == {"bands": {"all": {}}} | score(lvis, detections())
+    seanet("data", "convert", "cityscapes", cityscapes, tmp_path / "streets")
+    assert in_place_of_coco(metrics, read_coco(*find_split(tmp_path / "streets", "val")), [], 300) is metrics
 
 
 def test_federated_ap_equals_another_library(tmp_path: Path):

@@ -15,7 +15,7 @@ def link_images(out: Path, images: Path) -> Path:
     link, images = out / "images", images.resolve()
     if not images.is_dir():
         raise UserError(f"the image folder {images} does not exist: give the right one", file=images)
-    if link.is_symlink() and link.resolve() != images or link.is_file():
+    if (link.is_symlink() and link.resolve() != images) or link.is_file():
         raise UserError(f"{link} is there already and does not lead to {images}: write to another folder", file=link)
     if link.exists():
         return link
