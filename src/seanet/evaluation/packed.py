@@ -55,7 +55,8 @@ def pack(bitmap: Bitmap) -> Packed:
     x0, y0, x1, y1 = bitmap.window
     above, below = y0 % WORD, -y1 % WORD
     bits = np.pad(bitmap.bits.T, ((0, 0), (above, below)))
-    return Packed(np.packbits(bits, axis=1, bitorder="little").view(np.uint64), (x0, y0, x1, y1))
+    words = np.ascontiguousarray(np.packbits(bits, axis=1, bitorder="little")).view(np.uint64)
+    return Packed(words, (x0, y0, x1, y1))
 
 
 def unpack(words: np.ndarray, x0: int = 0, j0: int = 0) -> Bitmap:
