@@ -262,6 +262,28 @@ def test_cityscapes_results_hold_the_detections(cityscapes: Path, tmp_path: Path
     assert set(files) == {line.split()[0] for line in lines} | {"frankfurt_000000_000294_pred.txt"}
 
 
+def test_cityscapes_results_from_a_results_file(cityscapes: Path, tmp_path: Path):
+    out, file, to = tmp_path / "out", tmp_path / "found.json", tmp_path / "results"
+    seanet("data", "convert", "cityscapes", cityscapes, out)
+    data, entries = predictions(out)
+    file.write_text(json.dumps(entries))
+    said = json.loads(seanet("data", "convert", "cityscapes-results", file, out, to, "--json").stdout)
+    assert (said["images"], said["detections"]) == (1, 3)
+    for name, content in results(data, entries):
+        assert (to / name).read_bytes() == content
+    again = seanet("data", "convert", "cityscapes-results", file, out, to, code=2).stderr
+    assert f"{to} is not empty: name a new or empty folder" in again
+
+
+def test_cityscapes_results_of_other_data(lvis: CocoData, tmp_path: Path):
+    (tmp_path / "found.json").write_text("[]")
+    said = seanet(
+        "data", "convert", "cityscapes-results", tmp_path / "found.json", tmp_path / "out", tmp_path / "x", code=2
+    )
+    assert "aardvark, bagel, cat is no class of Cityscapes: expected person, rider" in said.stderr
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) >= "2.3.0", reason="cityscapesscripts 2.3.0 needs numpy < 2.3")
 def test_cityscapes_own_evaluation_reads_the_results(cityscapes: Path, tmp_path: Path, monkeypatch):
     pytest.importorskip("cityscapesscripts")
