@@ -14,7 +14,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "seanet"
 # A room may import from its own line and from the lines above it.
 LINES = [
     {"errors", "config"},
-    {"recipes", "settings"},
+    {"recipes", "settings", "papers"},
     {"types"},
     {"boxes", "masks", "polygons"},
     {"rois", "backbone", "heads"},
@@ -33,9 +33,10 @@ ONLY = {
     "errors": set(),
     "recipes": {"config", "errors"},
     "settings": {"config", "errors"},
+    "papers": {"errors"},
     "data": {"config", "errors", "types", "boxes", "masks", "polygons"},
 }
-WITHOUT_TORCH = ["__init__", "config", "errors", "recipes", "settings", "polygons", "cli", "doctor", "report"]
+WITHOUT_TORCH = ["__init__", "config", "errors", "recipes", "settings", "papers", "polygons", "cli", "doctor", "report"]
 WITHOUT_TORCH += ["data.coco", "data.synth", "data.cityscapes", "data.lvis", "data.converting", "evaluation.lvis"]
 
 

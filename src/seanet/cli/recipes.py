@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import Json, Set, complete_recipe, emit
-from seanet.report.tables import describe
+from seanet.cli.options import Json, Set, complete_recipe, emit, say
+from seanet.papers import paper_table
+from seanet.report.tables import beside, describe, table_lines
 
 
 @app.command()
@@ -55,14 +56,24 @@ def info(
 @app.command()
 def recipes(
     every: Annotated[bool, typer.Option("--all", help="The rows of the paper's ablations too.")] = False,
+    table: Annotated[
+        int | None, typer.Option(metavar="N", help="A table of the paper: its rows as recipes, its figures and ours.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(metavar="DIR", help="Where --table looks for runs of ours.")] = Path("runs"),
     json_: Json = False,
 ) -> None:
-    """List the models that can be trained."""
+    """List the models that can be trained, or a table of the paper."""
+    if table is not None:
+        found = beside(paper_table(table), runs)
+        for line in found["left_out"]:
+            say(f"left out: {line}")
+        emit(found, json_, "\n".join(table_lines(found)))
+        return
     from seanet.recipes import ABLATIONS, EVERY, RECIPES
 
     lines = {name: describe(config) for name, config in (EVERY if every else RECIPES).items()}
     width = max(map(len, lines))
     shown = [f"{name:<{width}}  {line}" for name, line in lines.items()]
     if not every:
-        shown += ["", f"--all adds {len(ABLATIONS)} that leave parts of SEANet out"]
+        shown += ["", f"--all adds {len(ABLATIONS)} that leave parts of SEANet out; --table N shows the paper's tables"]
     emit(lines, json_, "\n".join(shown))
