@@ -17,7 +17,9 @@ from seanet.data.cityscapes import CLASSES, convert, find_frames, find_splits, o
 from seanet.data.coco import CocoData, find_split, mask_bits, read_coco
 from seanet.data.lvis import split_of
 from seanet.errors import AnnotationError, ImageError, UserError
+from seanet.evaluation.assess import assess
 from seanet.evaluation.lvis import in_place_of_coco, is_federated, score
+from seanet.report.text import table
 
 HEIGHT, WIDTH = 40, 60
 
@@ -434,9 +436,14 @@ def test_nothing_found(lvis: CocoData):
 
 
 def test_lvis_ap_takes_the_place_of_coco_ap(lvis: CocoData, cityscapes: Path, tmp_path: Path):
-    metrics = {"segm": {"AP": 1 / 3}, "boundary": {"AP": 1 / 3}, "bands": {"all": {}}}
+    metrics = assess(lvis, detections(), 300).metrics
     found = in_place_of_coco(metrics, lvis, detections(), 300)
-    assert found == {"bands": {"all": {}}} | score(lvis, detections())
+    assert metrics["segm"]["AP"] == pytest.approx((1 + 1 / 3) / 2)  # COCO counts both false bagels
+    assert found == metrics | score(lvis, detections()) | {"boundary": {"width": metrics["boundary"]["width"]}}
+    text = table(found)
+    assert "APr" in text
+    assert "unjudged: 1" in text
+    assert "\nboundary  " not in text
     seanet("data", "convert", "cityscapes", cityscapes, tmp_path / "streets")
     assert in_place_of_coco(metrics, read_coco(*find_split(tmp_path / "streets", "val")), [], 300) is metrics
 
