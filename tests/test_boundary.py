@@ -240,7 +240,7 @@ def test_a_disc_of_another_radius(d):
         assert 1 - ring / (2 * w) <= agreement.trimap[i] <= 1 - ring / (2 * w + 1)
         assert (w - far) / (w + far) <= agreement.band_iou[i] <= (w + 0.5 - far) / (w + 0.5 + far)
         assert agreement.boundary_f[i] == 1
-    assert agreement.offset == pytest.approx(d, abs=0.1)
+    assert agreement.offset == pytest.approx(d, abs=0.15)
     assert agreement.hausdorff95 == pytest.approx(far, abs=0.5)
 
 

@@ -78,7 +78,7 @@ def judge(truth: dict[str, Any], results: list[dict], kind: Kind, limit: int) ->
     for kept, entry in zip(found, results, strict=True):
         kept["score"] = entry.get(rank, entry["score"])
     evaluation = COCOeval_faster(reference, reference.loadRes(found), kind, print_function=_silent)
-    return _run(evaluation, [category["id"] for category in truth["categories"]], limit)
+    return _run(evaluation, limit)
 
 
 def matrices(evaluation: COCOeval_faster) -> Ious:
@@ -89,7 +89,7 @@ def matrices(evaluation: COCOeval_faster) -> Ious:
 def judge_again(evaluation: COCOeval_faster, ious: Ious) -> COCOeval_faster:
     """The evaluation that another one of the same data and results would have been with these matrices."""
     again = _Given(evaluation, ious)
-    return _run(again, evaluation.params.catIds, evaluation.params.maxDets[-1])
+    return _run(again, evaluation.params.maxDets[-1])
 
 
 class _Given(COCOeval_faster):
@@ -103,13 +103,12 @@ class _Given(COCOeval_faster):
     def _prepare(self) -> None:
         """The other evaluation has."""
 
-    def computeIoU(self, imgId: int, catId: int) -> list[float] | np.ndarray:
+    def computeIoU(self, imgId: int | np.integer, catId: int | np.integer) -> list[float] | np.ndarray:
         return self._given.get((imgId, catId), [])
 
 
-def _run(evaluation: COCOeval_faster, category_ids: list[int], limit: int) -> COCOeval_faster:
+def _run(evaluation: COCOeval_faster, limit: int) -> COCOeval_faster:
     evaluation.params.maxDets = sorted({1, min(10, limit), limit})
-    evaluation.params.catIds = list(category_ids)
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation
