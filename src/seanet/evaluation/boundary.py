@@ -42,21 +42,21 @@ def band_widths(size: Size) -> tuple[float, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Rim:
-    """A mask and what erosion leaves of it: the difference is the band of Boundary IoU, which has the frame in it."""
+    """The band of Boundary IoU: what erosion takes from a mask, and so along the image's frame too."""
 
-    mask: Packed
-    core: Packed
-    pixels: int  # of the band
+    band: Packed
+    pixels: int
 
     @classmethod
     def of(cls, mask: Packed, width: int) -> Rim:
         core = erode(mask, width)
-        return cls(mask, core, mask.area - core.area)
+        band = Packed(mask.words & ~core.words, mask.box) if core.words.size else mask
+        return cls(band, band.area)
 
 
 def rim_iou(a: Rim, b: Rim) -> float:
     """IoU of two bands; 0 if both are empty."""
-    common = shared(a.mask, b.mask) - shared(a.mask, b.core) - shared(a.core, b.mask) + shared(a.core, b.core)
+    common = shared(a.band, b.band)
     union = a.pixels + b.pixels - common
     return common / union if union else 0.0
 
@@ -203,19 +203,21 @@ def nearest(points: np.ndarray, targets: np.ndarray, height: int) -> np.ndarray:
     Within one column the nearest is a neighbour in the sorted list.  A few columns to both sides settle most points of
     close boundaries; the rest are compared with every target.
     """
-    x, y = np.divmod(points, height)
-    column, row = np.divmod(targets, height)
+    x, y = np.divmod(points.astype(np.float64), height)
+    column, row = np.divmod(targets.astype(np.float64), height)
     best = np.full(len(points), np.inf)
     if len(points) * len(targets) > FEW:
         # Columns so far apart that a neighbour in another one is farther than anything real.
-        stride = 4.0 * (height + int(max(x[-1], column[-1])) + 1)
+        stride = 4 * (height + max(x[-1], column[-1]) + 1)
         keys = np.concatenate([[-math.inf], column * stride + row, [math.inf]])
         _sweep(x * stride + y, keys, stride, best)
     far = np.flatnonzero(best > COLUMNS**2)
+    # |p - t|^2 = |p|^2 + (|t|^2 - 2 p t), and all are whole numbers that floats hold.
+    spread = np.stack([-2 * column, -2 * row, column**2 + row**2])
+    place = np.stack([x, y, np.ones_like(x)], 1)
     step = max(1, FEW // len(targets))
     for part in (far[at : at + step] for at in range(0, len(far), step)):
-        apart = (x[part, None] - column) ** 2 + (y[part, None] - row) ** 2
-        best[part] = apart.min(1)
+        best[part] = (place[part] @ spread).min(1) + x[part] ** 2 + y[part] ** 2
     return best
 
 

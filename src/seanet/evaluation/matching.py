@@ -38,11 +38,12 @@ def greedy(ious: np.ndarray, crowd: np.ndarray, thresholds: np.ndarray) -> np.nd
     """
     limits = np.minimum(thresholds, 1 - 1e-10)
     taken = np.full((len(limits), len(ious)), -1)
-    if not ious.size:
+    near = np.flatnonzero((ious >= limits.min()).any(1))
+    if not len(near):
         return taken
     free = np.broadcast_to(~crowd, (len(limits), len(crowd))).copy()
     rank = np.arange(len(limits))
-    for d in np.flatnonzero(ious.max(1) >= limits.min()):
+    for d in near:
         best = _last_best(np.where(free, ious[d], -1.0))
         hit = np.where(free[rank, best], ious[d, best], -1.0) >= limits
         free[rank[hit], best[hit]] = False
@@ -58,43 +59,42 @@ def _last_best(values: np.ndarray) -> np.ndarray:
     return values.shape[1] - 1 - values[:, ::-1].argmax(1)
 
 
-def hits(data: CocoData, entries: list[list[dict]], ious: Ious, limit: int, key: str = "score") -> Hits:
-    """``entries`` of each image of ``data``, ranked by ``key`` where they have it, else by score."""
+def hits(data: CocoData, entries: list[list[dict]], ious: Ious, limit: int, rank: str = "score") -> Hits:
+    """``entries`` of each image of ``data``, ranked by ``rank`` where they have it, else by score."""
     ids = data.categories.ids
-    scores = [_scores(found, key, limit) for found in entries]
+    scores = [_scores(found, rank, limit) for found in entries]
     crowds = [_crowds(image, ids) for image in data.images]
     order = sorted(range(len(data.images)), key=lambda i: data.images[i].id)
     cells = [(label, i) for label in range(1, len(ids) + 1) for i in order if ids[label - 1] in scores[i]]
-    image, label, score = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    true = [np.zeros((len(THRESHOLDS), 0), bool)]
-    ignored = [np.zeros((len(THRESHOLDS), 0), bool)]
-    for k, i in cells:
-        found = scores[i][ids[k - 1]]
-        crowd = crowds[i].get(ids[k - 1], np.zeros(0, bool))
-        matrix = ious[data.images[i].id, ids[k - 1]] if len(crowd) else np.zeros((len(found), 0))
-        taken = greedy(matrix, crowd, THRESHOLDS)
-        on_crowd = (taken >= 0) & np.append(crowd, False)[taken]
-        image.append(np.full(len(found), i))
-        label.append(np.full(len(found), k))
-        score.append(found)
-        true.append((taken >= 0) & ~on_crowd)
-        ignored.append(on_crowd)
+    lengths = [len(scores[i][ids[label - 1]]) for label, i in cells]
+    true = np.zeros((len(THRESHOLDS), sum(lengths)), bool)
+    ignored = np.zeros_like(true)
+    start = 0
+    for (label, i), length in zip(cells, lengths, strict=True):
+        key = data.images[i].id, ids[label - 1]
+        if key in ious:
+            crowd = crowds[i][ids[label - 1]]
+            taken = greedy(ious[key], crowd, THRESHOLDS)
+            on_crowd = (taken >= 0) & crowd[taken]
+            true[:, start : start + length] = (taken >= 0) & ~on_crowd
+            ignored[:, start : start + length] = on_crowd
+        start += length
     objects = np.array([[np.sum(~found[id]) if id in found else 0 for id in ids] for found in crowds], np.int64)
     return Hits(
-        image=np.concatenate(image),
-        label=np.concatenate(label),
-        score=np.concatenate(score),
-        true=np.concatenate(true, axis=1),
-        ignored=np.concatenate(ignored, axis=1),
+        image=np.repeat(np.array([i for _, i in cells], np.int64), lengths),
+        label=np.repeat(np.array([label for label, _ in cells], np.int64), lengths),
+        score=np.concatenate([np.zeros(0), *(scores[i][ids[label - 1]] for label, i in cells)]),
+        true=true,
+        ignored=ignored,
         objects=objects.reshape(len(data.images), len(ids)),
     )
 
 
-def _scores(entries: list[dict], key: str, limit: int) -> dict[int, np.ndarray]:
+def _scores(entries: list[dict], rank: str, limit: int) -> dict[int, np.ndarray]:
     """Of the best ``limit`` entries of each category, falling."""
     found: dict[int, list[float]] = {}
     for entry in entries:
-        found.setdefault(entry["category_id"], []).append(entry.get(key, entry["score"]))
+        found.setdefault(entry["category_id"], []).append(entry.get(rank, entry["score"]))
     return {category: -np.sort(-np.array(scores, np.float64))[:limit] for category, scores in found.items()}
 
 
