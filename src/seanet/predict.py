@@ -21,7 +21,7 @@ from seanet.data.transforms import fit
 from seanet.detector import Detector
 from seanet.errors import ImageError, UserError
 from seanet.instances import Instances
-from seanet.types import Batch, Detections
+from seanet.types import Batch, Detections, Rois
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
 AHEAD = 3  # images decoded while the network works
@@ -71,6 +71,24 @@ class Model:
         was_training = self.detector.training
         self.detector.eval()
         found = self.detector.predict(batch.to(self.device), edges)
+        self.detector.train(was_training)
+        found = found.to("cpu")
+        return [self._instances(found[found.rois.image == i], batch.sizes[i], size) for i, size in enumerate(sizes)]
+
+    @torch.inference_mode()
+    def predict_inside(
+        self, batch: Batch, sizes: list[tuple[int, int]], boxes: list[np.ndarray], labels: list[np.ndarray]
+    ) -> list[Instances]:
+        """Masks of given classes inside given boxes of each image, in their order: (n, 4) xyxy in pixels of its file, (n,).
+
+        Scores are 1, but for a predicted mask IoU.
+        """
+        scales = [[w / size[1], h / size[0]] * 2 for (h, w), size in zip(batch.sizes, sizes, strict=True)]
+        rois = Rois.cat([torch.from_numpy(np.float32(b * s)) for b, s in zip(boxes, np.array(scales), strict=True)])
+        was_training = self.detector.training
+        self.detector.eval()
+        wanted = torch.from_numpy(np.concatenate(labels)).to(self.device)
+        found = self.detector.predict_inside(batch.to(self.device), rois.to(self.device), wanted)
         self.detector.train(was_training)
         found = found.to("cpu")
         return [self._instances(found[found.rois.image == i], batch.sizes[i], size) for i, size in enumerate(sizes)]

@@ -1,0 +1,69 @@
+"""``seanet analyse``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seanet.cli.app import app
+from seanet.cli.options import Data, Device, Json, counter, emit, require, say
+from seanet.errors import UserError
+
+LIMIT = 100  # detections of an image, where no model says how many
+
+
+@app.command()
+def analyse(
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A checkpoint, the folder of a run, or anybody's COCO results (.json)."),
+    ],
+    data: Data = None,
+    split: Annotated[str, typer.Option(help="Which annotations of the data set.")] = "val",
+    out: Annotated[Path | None, typer.Option(metavar="HTML", help="Write a page with charts.")] = None,
+    max_detections: Annotated[int | None, typer.Option(min=1, help="Detections of an image that count.")] = None,
+    device: Device = None,
+    json_: Json = False,
+) -> None:
+    """Where AP is lost: classes, boxes, masks, duplicates; what boxes cut off; how far predicted IoUs can be trusted.
+
+    Of results (.json) only what needs no model is told.
+    """
+    if data is None:
+        raise UserError("--data DIR is needed: the folder of a COCO-style data set")
+    require(run, "a checkpoint, the folder of a run or a file of results")
+    require(data, "a folder of data")
+    if run.suffix == ".json" and device:
+        raise UserError(f"{run} holds results: --device is for checkpoints")
+    found = (
+        of_results(run, data, split, max_detections)
+        if run.suffix == ".json"
+        else of_model(run, data, split, max_detections, device)
+    )
+    from seanet.report.analysis import text, write_analysis
+
+    if out is not None:
+        say(f"page: {write_analysis(out, found, f'Where {run} loses AP on {data} ({split})')}")
+    emit({"run": str(run), "data": str(data), "split": split, **found}, json_, text(found))
+
+
+def of_results(file: Path, data: Path, split: str, limit: int | None) -> dict[str, Any]:
+    from seanet.data.coco import find_split, read_coco
+    from seanet.evaluation.analysis import analyse
+    from seanet.evaluation.oracle import mend_results
+    from seanet.evaluation.results import read_results
+
+    truth = read_coco(*find_split(data, split))
+    return analyse(truth, mend_results(truth, read_results(file, truth)), limit or LIMIT)
+
+
+def of_model(run: Path, data: Path, split: str, limit: int | None, device: str | None) -> dict[str, Any]:
+    from seanet.data.coco import find_split, read_coco
+    from seanet.evaluation.analysis import analyse
+    from seanet.evaluation.oracle import require_objects, rerun
+    from seanet.predict import load
+
+    model = load(run, device).limited(limit=limit)
+    truth = read_coco(*find_split(data, split), categories=model.categories)
+    require_objects(truth)
+    return analyse(truth, rerun(model, truth, progress=counter("predicted")), model.config.detections.limit)
