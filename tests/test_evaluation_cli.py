@@ -1,0 +1,85 @@
+"""``seanet val`` on results of anybody's model: tables, JSON, mistakes, and no torch."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from found import detections, write
+from seanet import cli
+from seanet.evaluation.assess import assess
+from seanet.evaluation.coco import score
+from seanet.report.text import finite
+
+
+def seanet(*args: object, code: int = 0):
+    result = CliRunner().invoke(cli.app, [str(arg) for arg in args])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """A folder of data, what it holds, and results of it."""
+    folder = tmp_path_factory.mktemp("case")
+    (folder / "annotations").mkdir()
+    (folder / "val").mkdir()
+    data = write(folder / "val", images=4)
+    data.file.rename(folder / "annotations" / "instances_val.json")
+    found = detections(data)
+    file = folder / "results.json"
+    file.write_text(json.dumps(found))
+    return folder, data, file, found
+
+
+def test_json_holds_every_number(case):
+    folder, data, file, found = case
+    metrics = json.loads(seanet("val", file, "--data", folder, "--json").stdout)
+    assert metrics == json.loads(json.dumps(finite(assess(data, found, 100).metrics)))
+    metrics = json.loads(seanet("val", file, "--data", folder, "--no-boundary", "--max-detections", 2, "--json").stdout)
+    assert metrics == json.loads(json.dumps(finite(score(data, found, 2))))
+
+
+def test_tables(case):
+    folder, data, file, found = case
+    text = seanet("val", file, "--data", folder).stdout
+    metrics = assess(data, found, 100).metrics
+    lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
+    whole = metrics["bands"]["all"]
+    assert float(lines["boundary"][0]) == pytest.approx(metrics["boundary"]["AP"], abs=6e-4)
+    measures = [whole[key]["3px"] for key in ("TA", "TA@R", "band_iou", "boundary_f")]
+    assert [float(cell) for cell in lines["3px"]] == pytest.approx(measures, abs=6e-4)
+    shares = [*whole["TA@R"].values(), whole["offset"], whole["hausdorff95"]]
+    assert [float(cell) for cell in lines["all"]] == pytest.approx(shares, abs=6e-4)
+    low, high = metrics["bands"]["widths"]["2%"]
+    assert f"2% = {low:.3g} to {high:.3g} px" in text
+    assert f"{whole['matched']} of {whole['objects']} objects" in text
+    assert "class 11" not in text
+    classes = seanet("val", file, "--data", folder, "--per-class").stdout
+    assert classes.count("class 11") == 4, "box, mask, boundary and bands"
+    assert "band" not in seanet("val", file, "--data", folder, "--no-boundary").stdout
+
+
+def test_nothing_detected_is_said(case):
+    folder, _, file, _ = case
+    empty = file.with_name("empty.json")
+    empty.write_text("[]")
+    assert "nothing was detected" in seanet("val", empty, "--data", folder).stdout
+
+
+def test_mistakes(case):
+    folder, _, file, _ = case
+    assert "for checkpoints" in seanet("val", file, "--data", folder, "--device", "cpu", code=2).stderr
+    truth = folder / "annotations" / "instances_val.json"
+    assert "an annotation file" in seanet("val", truth, "--data", folder, code=2).stderr
+
+
+def test_results_never_wait_for_torch(case):
+    folder, _, file, _ = case
+    args = ["val", str(file), "--data", str(folder)]
+    code = f"import sys; from seanet.cli import app; app({args!r}, standalone_mode=False)"
+    code += "; print(sorted({'torch', 'torchvision'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"
