@@ -1,11 +1,13 @@
 """Images to a feature pyramid: a torchvision or timm network and torchvision's FPN.  B images, C channels."""
 
+import math
 from collections import OrderedDict
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from seanet import config
 from seanet.errors import ConfigError, MissingExtra
 
+STRIDES = (4, 8, 16, 32)
 RESNETS = ("resnet50", "resnet101", "resnext101_64x4d")
 NORMS = {
     "frozen": FrozenBatchNorm2d,
@@ -31,7 +34,8 @@ class Backbone(nn.Module):
     def __init__(self, body: nn.Module, widths: list[int], stages: list[list[nn.Module]], settings: config.Backbone):
         super().__init__()
         self.body = body
-        self.fpn = FeaturePyramidNetwork(widths, settings.channels, LastLevelMaxPool())
+        pyramid = NormedPyramid if any(isinstance(m, nn.LayerNorm) for m in body.modules()) else FeaturePyramidNetwork
+        self.fpn = pyramid(widths, settings.channels, LastLevelMaxPool())
         self._frozen = [module for stage in stages[: settings.frozen_stages] for module in stage]
         for module in self._frozen:
             module.requires_grad_(False)
@@ -45,6 +49,24 @@ class Backbone(nn.Module):
         for module in self._frozen:
             module.eval()
         return self
+
+
+class NormedPyramid(FeaturePyramidNetwork):
+    """A layer norm before each lateral convolution.
+
+    Networks such as ConvNeXt and Swin normalise a stage's map where the next stage, or the classifier, takes it over; these
+    maps come before that.  Their authors add such norms for detection too (Liu et al. 2021, 2022).
+    """
+
+    def __init__(self, widths: list[int], channels: int, extra: LastLevelMaxPool):
+        super().__init__(widths, channels, extra)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
+
+    def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        pairs = zip(x.items(), self.norms, strict=True)
+        return super().forward(
+            OrderedDict((name, norm(m.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)) for (name, m), norm in pairs)
+        )
 
 
 def build_backbone(settings: config.Backbone) -> Backbone:
@@ -91,34 +113,52 @@ def _timm(settings: config.Backbone) -> Backbone:
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name[:6]}*")[:3]) or "see timm.list_models()"
         raise ConfigError(f"backbone.name: timm has no model {name!r} ({near})", field="backbone.name", value=name)
-    network: Any = timm.create_model(name, features_only=True, pretrained=False)
+    network: Any = timm.create_model(name, features_only=True, pretrained=False, **_any_size(name))
     strides = network.feature_info.reduction()
-    if not {4, 8, 16, 32} <= set(strides):
+    if not set(STRIDES) <= set(strides):
         raise ConfigError(f"backbone.name: {settings.name} gives maps of strides {strides}; 4, 8, 16 and 32 are needed")
-    picked = [strides.index(stride) for stride in (4, 8, 16, 32)]
+    picked = [strides.index(stride) for stride in STRIDES]
     widths = [network.feature_info.channels()[i] for i in picked]
     stages = [[network]] if settings.frozen_stages == 5 else [[]]
     if 0 < settings.frozen_stages < 5:
         raise ConfigError("backbone.frozen_stages: timm backbones are trained whole (0) or kept whole (5)")
-    body = _with_norm(_TimmMaps(network, picked, widths), settings.norm)
+    body = _with_norm(_TimmMaps(network, picked), settings.norm)
     return Backbone(body, widths, stages, settings)
 
 
-class _TimmMaps(nn.Module):
-    """Four of a timm network's maps, channels first."""
+def _any_size(name: str) -> dict[str, Any]:
+    """What makes timm's Swin take images of any size with the windows and tables of its ImageNet weights."""
+    return {"strict_img_size": False, "always_partition": True} if name.startswith("swin") else {}
 
-    def __init__(self, network: nn.Module, picked: list[int], widths: list[int]):
+
+class _TimmMaps(nn.Module):
+    """Four of a timm network's maps, channels first, of images of any size: ceil(H / s) x ceil(W / s) cells each.
+
+    Transformers with shifted windows get whole windows at every stage: timm shifts its maps before it pads them, so that
+    opposite borders of an image would see each other wherever the sides are no multiples of window x stride.
+    """
+
+    def __init__(self, network: nn.Module, picked: list[int]):
         super().__init__()
-        self.network, self.picked, self.widths = network, picked, widths
+        self.network, self.picked = network, picked
+        self.channels_last = getattr(network, "output_fmt", None) == "NHWC"
+        blocks: list[Any] = [m for m in network.modules() if hasattr(m, "shift_size")]
+        windows = [max(block.window_size) for block in blocks]
+        self.multiple = 32 * max(windows) if windows else 1
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        maps = self.network(images)
-        return OrderedDict((str(i), self.first(maps[p], self.widths[i])) for i, p in enumerate(self.picked))
+        height, width = images.shape[-2:]
+        maps = self.network(F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple)))
+        found = (self.first(maps[p], height, width, stride) for p, stride in zip(self.picked, STRIDES, strict=True))
+        return OrderedDict((str(i), m) for i, m in enumerate(found))
 
-    @staticmethod
-    def first(features: Tensor, width: int) -> Tensor:
-        """Transformers such as Swin put channels last."""
-        return features if features.shape[1] == width else features.permute(0, 3, 1, 2).contiguous()
+    def first(self, features: Tensor, height: int, width: int, stride: int) -> Tensor:
+        """Channels first, without what the padding added."""
+        if self.channels_last:
+            features = features.permute(0, 3, 1, 2)
+        if self.multiple > 1:
+            features = features[..., : math.ceil(height / stride), : math.ceil(width / stride)]
+        return features.contiguous()
 
 
 def _with_norm(body: nn.Module, name: str) -> nn.Module:
