@@ -41,12 +41,12 @@ def write_page(
     return write_whole(path, text.encode("utf-8"))
 
 
-def embedded(caption: str, picture: Picture) -> dict[str, object]:
+def embedded(caption: str, picture: Picture, quality: int = 90) -> dict[str, object]:
     """A picture as a data URI; JPEG where that is the smaller one and has no transparency to lose."""
     picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     data, kind = encoded(picture, "PNG"), "png"
     if picture.mode in ("RGB", "L"):
-        jpeg = encoded(picture, "JPEG", quality=90, subsampling=0)
+        jpeg = encoded(picture, "JPEG", quality=quality, subsampling=0)
         data, kind = (jpeg, "jpeg") if len(jpeg) < len(data) else (data, kind)
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
     return {"caption": caption, "source": source, "width": picture.width, "height": picture.height}
