@@ -1,4 +1,4 @@
-"""How well two masks of one image agree at their boundaries.  W widths in pixels; C columns and J words as in ``packed``.
+"""How well two masks of one image agree at their boundaries.  W widths in pixels; J and C as in ``packed``.
 
 Boundary IoU is that of Cheng et al. (2021).  For the rest a mask is a region of pixel squares; its boundary is where it
 meets background inside the image, so the image's frame is none.  A pixel is as far from the boundary as its centre from
@@ -22,7 +22,7 @@ RATIO = 0.02  # of the diagonal: the width of Boundary IoU
 NAMES = ("1px", "3px", "8px", "0.5%", "1%", "2%")
 PIXELS = (1.0, 3.0, 8.0)
 SHARES = (0.005, 0.01, 0.02)
-COLUMNS = 8  # to either side that are searched before a point is compared with every target
+COLUMNS = 4  # to either side that are searched before a point is compared with every target
 FEW = 2**16  # distances that are simply all computed, and as many at a time
 
 Size = tuple[int, int]
@@ -85,7 +85,7 @@ def compare(truth: Packed, found: Packed, size: Size, widths: tuple[float, ...])
     inside = rows(window[1], window[3], size[0])
     masks = np.stack([truth.cut(window), found.cut(window)])
     grounds = ~masks & inside
-    near = dilate(np.stack([grounds[0], masks[0], grounds[1]]), widths)  # (W, 3, C, J)
+    near = dilate(np.stack([grounds[0], masks[0], grounds[1]]), widths)  # (W, 3, J, C)
     inner, outer, own = near[:, 0] & masks[0], near[:, 1] & grounds[0], near[:, 2] & masks[1]
     band = inner | outer
     with np.errstate(invalid="ignore"):
@@ -128,45 +128,45 @@ def _plan(widths: tuple[float, ...]) -> list[list[tuple[int, int]]]:
 
 
 def dilate(words: np.ndarray, widths: tuple[float, ...]) -> np.ndarray:
-    """Pixels with a set pixel's square within each width of their centre: (..., C, J) -> (W, ..., C, J)."""
+    """Pixels with a set pixel's square within each width of their centre: (..., J, C) -> (W, ..., J, C)."""
     near = np.zeros((len(widths), *words.shape), np.uint64)
     tall, space = words.copy(), np.empty_like(words)
     for k, reached in enumerate(_plan(widths)):
         if k:
             _spread(words, k, tall, space)
         for i, dx in reached:
-            near[i, ..., dx:, :] |= tall[..., : max(words.shape[-2] - dx, 0), :]
+            near[i, ..., dx:] |= tall[..., : max(words.shape[-1] - dx, 0)]
             if dx:
-                near[i, ..., :-dx, :] |= tall[..., dx:, :]
+                near[i, ..., :-dx] |= tall[..., dx:]
     return near
 
 
 def _spread(words: np.ndarray, k: int, onto: np.ndarray, space: np.ndarray) -> None:
     """Add to ``onto`` the pixels k rows above and below those of ``words``; ``space`` is overwritten."""
     whole, bits = divmod(k, WORD)
-    n = words.shape[-1] - whole
+    n = words.shape[-2] - whole
     if n <= 0:
         return
     low, high = np.uint64(bits), np.uint64(WORD - bits)
-    onto[..., whole:] |= np.left_shift(words[..., :n], low, out=space[..., :n])
-    onto[..., :n] |= np.right_shift(words[..., whole:], low, out=space[..., :n])
+    onto[..., whole:, :] |= np.left_shift(words[..., :n, :], low, out=space[..., :n, :])
+    onto[..., :n, :] |= np.right_shift(words[..., whole:, :], low, out=space[..., :n, :])
     if bits and n > 1:
-        part = space[..., : n - 1]
-        onto[..., whole + 1 :] |= np.right_shift(words[..., : n - 1], high, out=part)
-        onto[..., : n - 1] |= np.left_shift(words[..., whole + 1 :], high, out=part)
+        part = space[..., : n - 1, :]
+        onto[..., whole + 1 :, :] |= np.right_shift(words[..., : n - 1, :], high, out=part)
+        onto[..., : n - 1, :] |= np.left_shift(words[..., whole + 1 :, :], high, out=part)
 
 
 def _counts(words: np.ndarray) -> np.ndarray:
-    """(W, C, J) -> (W,) pixels."""
+    """(W, J, C) -> (W,) pixels."""
     return np.bitwise_count(words).sum((1, 2), dtype=np.int64)
 
 
 def _edge(mask: np.ndarray, ground: np.ndarray) -> np.ndarray:
-    """Pixels of a mask with a background pixel among their four neighbours: (C, J) words of both."""
+    """Pixels of a mask with a background pixel among their four neighbours: (J, C) words of both."""
     beside = np.zeros_like(mask)
     _spread(ground, 1, beside, np.empty_like(mask))
-    beside[1:] |= ground[:-1]
-    beside[:-1] |= ground[1:]
+    beside[:, 1:] |= ground[:, :-1]
+    beside[:, :-1] |= ground[:, 1:]
     return mask & beside
 
 

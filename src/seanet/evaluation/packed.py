@@ -1,7 +1,7 @@
-"""Masks of one image as bits of words, down its columns: moving a mask or counting what two share costs 1/64 of its pixels.
+"""Masks of one image as bits of words: moving a mask or counting what two share costs 1/64 of its pixels.
 
-C columns, J words of a column.  Bit b of word j in column c is the pixel at x = x0 + c, y = 64 (j0 + j) + b of the image,
-so that masks of one image lie word on word.
+J rows of words, C columns.  Bit b of word (j, c) is the pixel at x = x0 + c, y = 64 (j0 + j) + b of the image, so that
+masks of one image lie word on word.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Window = tuple[int, int, int, int]
 class Packed:
     """A mask in its smallest window of columns and words."""
 
-    words: np.ndarray  # (C, J) uint64
+    words: np.ndarray  # (J, C) uint64
     box: tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the image, tight; all 0 for an empty mask
 
     @property
@@ -37,10 +37,10 @@ class Packed:
         """Words of this mask in another window, which may reach past its own."""
         x0, j0, x1, j1 = self.window
         left, top, right, bottom = window
-        words = np.zeros((right - left, bottom - top), np.uint64)
+        words = np.zeros((bottom - top, right - left), np.uint64)
         a, b, c, d = max(x0, left), max(j0, top), min(x1, right), min(j1, bottom)
         if a < c and b < d:
-            words[a - left : c - left, b - top : d - top] = self.words[a - x0 : c - x0, b - j0 : d - j0]
+            words[b - top : d - top, a - left : c - left] = self.words[b - j0 : d - j0, a - x0 : c - x0]
         return words
 
 
@@ -55,18 +55,18 @@ def pack(bitmap: Bitmap) -> Packed:
     x0, y0, x1, y1 = bitmap.window
     above, below = y0 % WORD, -y1 % WORD
     bits = np.pad(bitmap.bits.T, ((0, 0), (above, below)))
-    words = np.ascontiguousarray(np.packbits(bits, axis=1, bitorder="little")).view(np.uint64)
-    return Packed(words, (x0, y0, x1, y1))
+    columns = np.ascontiguousarray(np.packbits(bits, axis=1, bitorder="little")).view(np.uint64)
+    return Packed(np.ascontiguousarray(columns.T), (x0, y0, x1, y1))
 
 
 def unpack(words: np.ndarray, x0: int = 0, j0: int = 0) -> Bitmap:
-    """(C, J) words as pixels, whole words of rows."""
+    """(J, C) words as pixels, whole words of rows."""
     return Bitmap(bits_of(words).T, x0, j0 * WORD)
 
 
 def bits_of(words: np.ndarray) -> np.ndarray:
-    """(C, J) words -> (C, 64 J) uint8, 0 or 1."""
-    return np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=-1, bitorder="little")
+    """(J, C) words -> (C, 64 J) uint8, 0 or 1: column by column, as run lengths go."""
+    return np.unpackbits(np.ascontiguousarray(words.T).view(np.uint8), axis=1, bitorder="little")
 
 
 def pack_rle(rle: dict) -> Packed:
@@ -104,14 +104,14 @@ def pack_runs(counts: np.ndarray, height: int) -> Packed:
         words ^= words << np.uint64(step)
     odd = np.bitwise_xor.accumulate(words >> np.uint64(63))
     words[1:] ^= -odd[:-1]
-    words = words[:-1].reshape(x1 - x0, j1 - j0)
+    words = np.ascontiguousarray(words[:-1].reshape(x1 - x0, j1 - j0).T)
     return Packed(words & rows(j0, j1, height) if wraps else words, (x0, y0, x1, y1))
 
 
 def rows(j0: int, j1: int, height: int) -> np.ndarray:
-    """(J,) words whose bits are set at the rows of an image of that height."""
+    """(J, 1) words whose bits are set at the rows of an image of that height."""
     bits = np.arange(j0 * WORD, j1 * WORD) < height
-    return np.packbits(bits, bitorder="little").view(np.uint64)
+    return np.packbits(bits, bitorder="little").view(np.uint64)[:, None]
 
 
 def count(words: np.ndarray) -> int:
@@ -124,17 +124,17 @@ def shared(a: Packed, b: Packed) -> int:
     x0, j0, x1, j1 = max(ax, bx), max(aj, bj), min(ax1, bx1), min(aj1, bj1)
     if x0 >= x1 or j0 >= j1:
         return 0
-    return count(a.words[x0 - ax : x1 - ax, j0 - aj : j1 - aj] & b.words[x0 - bx : x1 - bx, j0 - bj : j1 - bj])
+    return count(a.words[j0 - aj : j1 - aj, x0 - ax : x1 - ax] & b.words[j0 - bj : j1 - bj, x0 - bx : x1 - bx])
 
 
 def moved_down(words: np.ndarray, n: int) -> np.ndarray:
-    """(..., C, J) words with each pixel ``n`` rows further down; zeros come in from above."""
+    """(J, C) words with each pixel ``n`` rows further down; zeros come in from above."""
     whole, bits = divmod(n, WORD)
     moved = np.zeros_like(words)
-    kept = words[..., : max(words.shape[-1] - whole, 0)]
-    moved[..., whole:] = kept << np.uint64(bits)
+    kept = words[: max(len(words) - whole, 0)]
+    moved[whole:] = kept << np.uint64(bits)
     if bits:
-        moved[..., whole + 1 :] |= kept[..., :-1] >> np.uint64(WORD - bits)
+        moved[whole + 1 :] |= kept[:-1] >> np.uint64(WORD - bits)
     return moved
 
 
@@ -142,18 +142,18 @@ def moved_up(words: np.ndarray, n: int) -> np.ndarray:
     """The same, upwards."""
     whole, bits = divmod(n, WORD)
     moved = np.zeros_like(words)
-    kept = words[..., whole:]
-    moved[..., : kept.shape[-1]] = kept >> np.uint64(bits)
+    kept = words[whole:]
+    moved[: len(kept)] = kept >> np.uint64(bits)
     if bits:
-        moved[..., : max(kept.shape[-1] - 1, 0)] |= kept[..., 1:] << np.uint64(WORD - bits)
+        moved[: max(len(kept) - 1, 0)] |= kept[1:] << np.uint64(WORD - bits)
     return moved
 
 
 def moved_right(words: np.ndarray, n: int) -> np.ndarray:
-    """(..., C, J) words with each pixel ``n`` columns further right, or left where n < 0; zeros come in."""
-    moved, columns = np.zeros_like(words), words.shape[-2]
+    """(J, C) words with each pixel ``n`` columns further right, or left where n < 0; zeros come in."""
+    moved, columns = np.zeros_like(words), words.shape[1]
     if abs(n) < columns:
-        moved[..., max(n, 0) : columns + min(n, 0), :] = words[..., max(-n, 0) : columns - max(n, 0), :]
+        moved[:, max(n, 0) : columns + min(n, 0)] = words[:, max(-n, 0) : columns - max(n, 0)]
     return moved
 
 
