@@ -177,7 +177,7 @@ def table_markdown(found: Mapping[str, Any]) -> list[str]:
     lines = [
         f"### Table {found['table']}: {found['title']}",
         "",
-        f"| the paper's row | recipe | {' | '.join(HEADINGS[c] for c in columns)} | our run |",
+        f"| the paper's row | recipe | {' | '.join(HEADINGS[c] for c in columns)} | ours |",
         f"|---|---|{'---:|' * len(columns)}---|",
     ]
     for row in found["rows"]:
@@ -191,4 +191,4 @@ def _cell(row: Mapping[str, Any]) -> str:
     if not row["ours"]:
         return "" if row["quoted"] else "not run"
     shown = ", ".join(f"{HEADINGS[name]} {_figure(value, name)}" for name, value in row["ours"]["figures"].items())
-    return f"{shown}: {_told(row['ours'])}"
+    return f"{shown}: {_told(row['ours'])}" if "run" in row["ours"] else f"{shown}, counted"
