@@ -41,18 +41,18 @@ def assess(data: CocoData, entries: list[dict], max_detections: int) -> Assessme
     listed = by_image(data, entries)
     results = [entry for found in listed for entry in found]
     truth, names = coco.ground_truth(data), data.categories.names
-    judged = {kind: coco.judge(truth, results, kind, max_detections) for kind in coco.KINDS}
     shapes = {a["id"]: a["segmentation"] for a in truth["annotations"]}
-    ious = {kind: coco.matrices(evaluation) for kind, evaluation in judged.items()}
-    pairs, lowered = _boundaries(data, listed, ious["segm"], shapes, max_detections)
-    scores: dict[str, Any] = {kind: coco.summarise(evaluation, names) for kind, evaluation in judged.items()}
-    scores["boundary"] = coco.summarise(coco.judge_again(judged["segm"], lowered), names)
+    boxes = coco.judge(truth, results, "bbox", max_detections)
+    scores: dict[str, Any] = {"bbox": coco.summarise(boxes, names)}
+    ious = {"bbox": coco.matrices(boxes)}
+    del boxes  # as large as the results
+    masks = coco.judge(truth, results, "segm", max_detections)
+    scores["segm"], ious["segm"] = coco.summarise(masks, names), coco.matrices(masks)
+    pairs, ious["boundary"] = _boundaries(data, listed, ious["segm"], shapes, max_detections)
+    scores["boundary"] = coco.summarise(coco.judge_again(masks, ious["boundary"]), names)
     scores["boundary"]["width"] = _boundary_widths(data)
-    found = {
-        "bbox": hits(data, listed, ious["bbox"], max_detections, "box_score"),
-        "segm": hits(data, listed, ious["segm"], max_detections),
-        "boundary": hits(data, listed, lowered, max_detections),
-    }
+    ranks = {"bbox": "box_score", "segm": "score", "boundary": "score"}
+    found = {kind: hits(data, listed, ious[kind], max_detections, rank) for kind, rank in ranks.items()}
     metrics = scores | {"bands": bands(data, pairs)} | coco.facts(data, len(results), max_detections)
     return Assessment(metrics, pairs, found, listed)
 
