@@ -309,9 +309,9 @@ def test_no_detections_are_a_result_too(squares):
     assert out.exists()
 
 
-def refused(squares, *models: object, data: object = None, options: tuple = ()) -> str:
+def refused(squares, *models: object, options: tuple = ()) -> str:
     out = squares.parent / "page.html"
-    result = seanet("compare", *models, "--data", data or squares, "--out", out, *options, code=2)
+    result = seanet("compare", *models, "--data", squares, "--out", out, *options, code=2)
     assert not out.exists()
     assert not result.stdout
     assert result.stderr.count("error:") == 1
@@ -321,7 +321,9 @@ def refused(squares, *models: object, data: object = None, options: tuple = ()) 
 def test_mistakes_are_one_sentence(squares):
     good = results(squares, "a.json", [0, 0, 0, 0])
     assert "at least two" in refused(squares, good)
+    assert "two to 8" in refused(squares, *[good] * 9)
     assert "does not exist" in refused(squares, good, squares.parent / "no.json")
+    assert "is a folder" in refused(squares, good, good, options=("--out", squares))
     assert "--data" in seanet("compare", good, good, code=2).stderr
     other = squares.parent / "other.json"
     other.write_text(json.dumps([entry(i, 8, 8) for i in (1, 41, 42)]))

@@ -31,6 +31,8 @@ def compare(
     """Compare models on the same data, on a page with figures, intervals, charts and pictures."""
     if len(models) < 2:
         raise UserError(f"a comparison takes at least two models or results files, got only {models[0]}")
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder: name a file for the page, such as {out / 'compare.html'}")
     if data is None:
         raise UserError("--data DIR is needed: the folder of a COCO-style data set")
     require(data, "a folder of data")

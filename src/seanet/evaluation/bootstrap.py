@@ -10,7 +10,7 @@ import numpy as np
 from seanet.evaluation.matching import Hits
 
 RECALLS = np.linspace(0, 1, 101)  # where COCO reads a precision-recall curve
-AT_ONCE = 4_000_000  # numbers of one array; more draws than fit are taken in turns
+AT_ONCE = 4_000_000  # numbers of one array; draws that do not fit are taken in turns
 
 
 def draws(images: int, number: int, seed: int) -> np.ndarray:
@@ -27,10 +27,10 @@ def mean_precision(hits: Hits, weights: np.ndarray) -> np.ndarray:
     Equal to scoring a data set in which images stand that often, except for the order among equal scores.  Classes
     without objects in a draw have no part in its mean; without any class that has, it is nan.
     """
-    thresholds, detections = hits.true.shape
+    thresholds = len(hits.true)
     order = np.lexsort((-hits.score, hits.label))  # stable: equal scores stay in the order of images, as in COCO
     first = np.searchsorted(hits.label[order], np.arange(1, hits.objects.shape[1] + 2))
-    size = max(1, AT_ONCE // max(1, detections))
+    size = max(1, AT_ONCE // max(1, *np.diff(first)))
     parts = []
     for begin in range(0, len(weights), size):
         part = weights[begin : begin + size]
@@ -48,17 +48,17 @@ def mean_precision(hits: Hits, weights: np.ndarray) -> np.ndarray:
 
 def class_precision(hits: Hits, rows: np.ndarray, weights: np.ndarray, objects: np.ndarray) -> np.ndarray:
     """AP of one class, (b, T); ``rows`` are its detections, best first, and ``objects`` (b,) > 0 its objects."""
-    times = weights[:, hits.image[rows]]  # (b, D)
-    passed = times.cumsum(1)
+    times = weights.take(hits.image[rows], 1)  # (b, D)
+    passed = times.cumsum(1, dtype=np.int32)
     found = np.zeros((len(weights), len(hits.true)))
     for t, (true, ignored) in enumerate(zip(hits.true[:, rows], hits.ignored[:, rows], strict=True)):
         at, gone = np.flatnonzero(true), np.flatnonzero(ignored)
         # Precision peaks where something is found, so the curve is needed there alone.
-        taken = times[:, at].cumsum(1)
-        counted = passed[:, at]
+        taken = times.take(at, 1).cumsum(1, dtype=np.int32)
+        counted = passed.take(at, 1)
         if len(gone):
-            before = np.pad(times[:, gone].cumsum(1), ((0, 0), (1, 0)))
-            counted = counted - before[:, np.searchsorted(gone, at)]
+            before = np.pad(times.take(gone, 1).cumsum(1, dtype=np.int32), ((0, 0), (1, 0)))
+            counted -= before.take(np.searchsorted(gone, at), 1)
         precision = taken / np.maximum(counted, 1)
         best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         reached = np.searchsorted(RECALLS, taken / objects[:, None], side="right")

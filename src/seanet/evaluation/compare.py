@@ -31,6 +31,7 @@ BANDS = {
     "band_iou": "Band IoU of the objects found",
     "boundary_f": "Boundary F of the objects found",
 }
+MOST = 8  # models, as many as there are colours that can be told apart
 FEW = 50  # images below which an interval is only a hint
 
 
@@ -131,8 +132,8 @@ def compare(
 
     A source is a run, a checkpoint, or a COCO results file (``.json``) of anybody's model.  ``say`` hears how far it is.
     """
-    if len(sources) < 2:
-        raise UserError(f"a comparison takes at least two models or results files, got {len(sources)}")
+    if not 2 <= len(sources) <= MOST:
+        raise UserError(f"a comparison takes two to {MOST} models or results files, got {len(sources)}")
     if not any(not a.crowd for image in data.images for a in image.annotations):
         raise UserError(f"{data.file}: holds no object (crowd regions aside), so there is nothing to compare on")
     unique = dict.fromkeys(map(Path, sources))

@@ -141,6 +141,8 @@ def _model(contender: Contender, letter: str, i: int) -> dict[str, Any]:
         digest = (facts.get("digest") or "none")[:12]
         lines = [f"recipe {facts['recipe']}, weights {digest}, epoch {facts['epoch']:g}, step {facts['step']:,}"]
     latency = contender.latency
+    if latency is not None:
+        lines.append(f"timed on {latency['device']}: median of {latency['images']:,} images")
     return {
         "letter": letter,
         "name": contender.name,
@@ -150,7 +152,6 @@ def _model(contender: Contender, letter: str, i: int) -> dict[str, Any]:
         "detections": f"{facts['detections']:,}",
         "parameters": "-" if contender.parameters is None else f"{contender.parameters / 1e6:.2f} M",
         "latency": "-" if latency is None else f"{latency['ms']:.1f} ms",
-        "latency_note": "" if latency is None else f"an image, median of {latency['images']:,}; {latency['device']}",
     }
 
 
