@@ -177,8 +177,7 @@ def _edges_agree(
     a, b = np.flatnonzero(bits_of(truth)), np.flatnonzero(bits_of(found))
     if not len(a) or not len(b):
         return np.full(len(widths), 0.0 if len(a) or len(b) else math.nan), math.nan, math.nan
-    height = inside.shape[1]
-    missed, strayed = nearest(a, b, height), nearest(b, a, height)
+    missed, strayed = nearest(a, b, inside.shape[1])
     limits = np.square(widths)[:, None]
     recall, precision = (missed <= limits).mean(1), (strayed <= limits).mean(1)
     either = precision + recall
@@ -197,32 +196,33 @@ def _percentile(distances: np.ndarray) -> float:
     return float(parts[low] + (place - low) * (parts[high] - parts[low]))
 
 
-def nearest(points: np.ndarray, targets: np.ndarray, height: int) -> np.ndarray:
-    """Squared distance of each point to the nearest target; both are x * height + y, rising, and there is a target.
+def nearest(a: np.ndarray, b: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distance of each point to the nearest of the other set: of ``a`` to ``b``, and of ``b`` to ``a``.
 
-    Within one column the nearest is a neighbour in the sorted list.  A few columns to both sides settle most points of
-    close boundaries; the rest are compared with every target.
+    Both hold x * height + y, rising, and at least one point.
     """
-    x, y = np.divmod(points.astype(np.float64), height)
-    column, row = np.divmod(targets.astype(np.float64), height)
-    best = np.full(len(points), np.inf)
-    if len(points) * len(targets) > FEW:
-        # Columns so far apart that a neighbour in another one is farther than anything real.
-        stride = 4 * (height + max(x[-1], column[-1]) + 1)
-        keys = np.concatenate([[-math.inf], column * stride + row, [math.inf]])
-        _sweep(x * stride + y, keys, stride, best)
-    far = np.flatnonzero(best > COLUMNS**2)
-    # |p - t|^2 = |p|^2 + (|t|^2 - 2 p t), and all are whole numbers that floats hold.
-    spread = np.stack([-2 * column, -2 * row, column**2 + row**2])
-    place = np.stack([x, y, np.ones_like(x)], 1)
-    step = max(1, FEW // len(targets))
-    for part in (far[at : at + step] for at in range(0, len(far), step)):
-        best[part] = (place[part] @ spread).min(1) + x[part] ** 2 + y[part] ** 2
-    return best
+    p, q = (np.stack(np.divmod(keys, height)).astype(np.float64) for keys in (a, b))
+    if len(a) * len(b) <= FEW:
+        apart = _apart(p, q)
+        return apart.min(1), apart.min(0)
+    # Columns so far apart that a neighbour in another one is farther than anything real.
+    stride = 4 * (height + max(p[0, -1], q[0, -1]) + 1)
+    return _one_way(p, q, stride), _one_way(q, p, stride)
 
 
-def _sweep(places: np.ndarray, keys: np.ndarray, stride: float, best: np.ndarray) -> None:
-    """Lower ``best`` to the squared distance of the nearest key up to ``COLUMNS`` columns away."""
+def _apart(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """All squared distances, (2, n) and (2, m) -> (n, m): |p|^2 - 2 p q + |q|^2, of whole numbers that floats hold."""
+    left = np.stack([*p, np.square(p).sum(0), np.ones_like(p[0])], 1)
+    return left @ np.stack([*(-2 * q), np.ones_like(q[0]), np.square(q).sum(0)])
+
+
+def _one_way(points: np.ndarray, targets: np.ndarray, stride: float) -> np.ndarray:
+    """Within one column the nearest is a neighbour in the sorted list, and a few columns to both sides settle most points
+    of close boundaries; the rest are compared with every target.
+    """
+    keys = np.concatenate([[-math.inf], targets[0] * stride + targets[1], [math.inf]])
+    places = points[0] * stride + points[1]
+    best = np.full(len(places), np.inf)
     active = np.arange(len(places))
     for k in range(COLUMNS + 1):
         active = active[best[active] > k**2]
@@ -230,3 +230,8 @@ def _sweep(places: np.ndarray, keys: np.ndarray, stride: float, best: np.ndarray
             after = np.searchsorted(keys, place)
             apart = np.minimum(place - keys[after - 1], keys[after] - place)
             best[active] = np.minimum(best[active], apart**2 + k**2)
+    far = np.flatnonzero(best > COLUMNS**2)
+    step = max(1, FEW // targets.shape[1])
+    for part in (far[at : at + step] for at in range(0, len(far), step)):
+        best[part] = _apart(points[:, part], targets).min(1)
+    return best

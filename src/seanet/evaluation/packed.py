@@ -61,12 +61,12 @@ def pack(bitmap: Bitmap) -> Packed:
 
 def unpack(words: np.ndarray, x0: int = 0, j0: int = 0) -> Bitmap:
     """(J, C) words as pixels, whole words of rows."""
-    return Bitmap(bits_of(words).T, x0, j0 * WORD)
+    return Bitmap(bits_of(words).view(np.uint8).T, x0, j0 * WORD)
 
 
 def bits_of(words: np.ndarray) -> np.ndarray:
-    """(J, C) words -> (C, 64 J) uint8, 0 or 1: column by column, as run lengths go."""
-    return np.unpackbits(np.ascontiguousarray(words.T).view(np.uint8), axis=1, bitorder="little")
+    """(J, C) words -> (C, 64 J) bool: column by column, as run lengths go."""
+    return np.unpackbits(np.ascontiguousarray(words.T).view(np.uint8), axis=1, bitorder="little").view(bool)
 
 
 def pack_rle(rle: dict) -> Packed:
