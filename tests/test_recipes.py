@@ -173,12 +173,13 @@ def test_runs_that_cannot_stand_for_a_row_are_named(tmp_path):
 
 
 def test_tables_without_runs(tmp_path):
-    found = json.loads(seanet("recipes", "--table", 1, "--runs", tmp_path / "none", "--json").stdout)
+    found = json.loads(seanet("recipes", "--table", 1, "--runs", tmp_path, "--json").stdout)
     assert [row["name"] for row in found["rows"] if row["quoted"]] == ["MNC", "FCIS", "FCIS+++"]
     assert all(row["ours"] is None for row in found["rows"])
-    text = seanet("recipes", "--table", 1, "--runs", tmp_path / "none").stdout
+    text = seanet("recipes", "--table", 1, "--runs", tmp_path).stdout
     assert text.count("quoted from others") == 3
     assert "not to be compared" not in text
+    assert "does not exist" in seanet("recipes", "--table", 1, "--runs", tmp_path / "none", code=2).stderr
 
 
 def test_a_run_that_training_left_is_read(tmp_path):

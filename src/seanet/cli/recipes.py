@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import Json, Set, complete_recipe, emit, say
+from seanet.cli.options import Json, Set, complete_recipe, emit, require, say
 from seanet.papers import paper_table
 from seanet.report.tables import beside, describe, table_lines
 
@@ -59,12 +59,16 @@ def recipes(
     table: Annotated[
         int | None, typer.Option(metavar="N", help="A table of the paper: its rows as recipes, its figures and ours.")
     ] = None,
-    runs: Annotated[Path, typer.Option(metavar="DIR", help="Where --table looks for runs of ours.")] = Path("runs"),
+    runs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where --table looks for runs of ours.  [runs]")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """List the models that can be trained, or a table of the paper."""
     if table is not None:
-        found = beside(paper_table(table), runs)
+        if runs is not None:
+            require(runs, "a folder with the folders of runs")
+        found = beside(paper_table(table), runs or Path("runs"))
         for line in found["left_out"]:
             say(f"left out: {line}")
         emit(found, json_, "\n".join(table_lines(found)))
