@@ -115,6 +115,7 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     widths = comparison.contenders[0].assessment.metrics["bands"]["widths"]
     boundary = comparison.contenders[0].assessment.metrics["boundary"]["width"]
     used = len({int(label) for label in comparison.contenders[0].assessment.pairs.label})
+    edge = _span(boundary["smallest"], boundary["largest"])
     spans = [f"{_short(name)} = {_span(*widths[name])} px" for name in NAMES if name.endswith("%")]
     return [
         ("Data", f"{comparison.data.file}, split {comparison.split}"),
@@ -122,10 +123,9 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
         ("Objects", f"{comparison.objects:,} of {used} classes ({len(comparison.data.categories)} in the file)"),
         ("Detections that count", f"{comparison.max_detections} an image"),
         ("Bands", "1, 3 and 8 px; of the diagonal " + ", ".join(spans)),
-        ("Boundary IoU", f"width {100 * boundary['ratio']:g} % of the diagonal = "
-         f"{_span(boundary['smallest'], boundary['largest'])} px"),
+        ("Boundary IoU", f"width {100 * boundary['ratio']:g} % of the diagonal = {edge} px"),
         ("Intervals", f"95 %, {comparison.resamples:,} draws of the images, seed {comparison.seed}"),
-    ]  # fmt: skip
+    ]
 
 
 def _span(low: float, high: float) -> str:
