@@ -12,10 +12,11 @@ from pycocotools.cocoeval import COCOeval
 from found import detections, write
 from seanet.data.coco import CocoData, read_coco, to_rle
 from seanet.evaluation.coco import score
-from seanet.evaluation.run import evaluate, predictions
+from seanet.evaluation.run import assess_model, evaluate, predictions
 from seanet.predict import build
 from seanet.recipes import recipe
 from seanet.settings import override
+from seanet.training.coco import flat
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "ARs", "ARm", "ARl")
 
@@ -115,6 +116,13 @@ def test_a_model_is_evaluated_at_the_files_resolution(tmp_path):
     assert {e["image_id"] for e in entries} == {1, 2, 3, 4}
     sizes = {image.id: [image.height, image.width] for image in data.images}
     assert all(entry["segmentation"]["size"] == sizes[entry["image_id"]] for entry in entries)
+    assert {"boundary/AP", "segm/AP50", "bbox/AR"} <= set(flat(metrics)), "names for train.metric"
+    plain = evaluate(model, data, workers=0, boundary=False)
+    assert plain == {name: metrics[name] for name in plain}
+    assert {"boundary", "bands"} == set(metrics) - set(plain)
+    found = assess_model(model, data, workers=0)
+    assert found.metrics == metrics
+    assert [len(rows) for rows in found.entries] == [7] * 4
     pairs = list(predictions(model, data, batch=3, workers=0))
     assert [record.id for record, _ in pairs] == [1, 2, 3, 4]
     assert all(found.size == (record.height, record.width) for record, found in pairs)

@@ -135,10 +135,10 @@ class _Masks:
     """The masks of one image, each packed and eroded at most once, when it is first asked for."""
 
     def __init__(self, image: ImageRecord, shapes: list[dict], entries: list[dict]):
-        self.image, self.shapes, self.entries = image, shapes, entries
-        self.size = image.height, image.width
-        self.width = boundary_width(self.size)
-        self.truth = cache(lambda g: pack_rle(shapes[g]))
-        self.found = cache(lambda d: pack_rle(entries[d]["segmentation"]))
-        self.truth_rim = cache(lambda g: Rim.of(self.truth(g), self.width))
-        self.found_rim = cache(lambda d: Rim.of(self.found(d), self.width))
+        self.image, self.shapes, self.size = image, shapes, (image.height, image.width)
+        width = boundary_width(self.size)
+        # They do not know this object: a cycle would keep the masks of many images until the collector comes round.
+        self.truth = truth = cache(lambda g: pack_rle(shapes[g]))
+        self.found = found = cache(lambda d: pack_rle(entries[d]["segmentation"]))
+        self.truth_rim = cache(lambda g: Rim.of(truth(g), width))
+        self.found_rim = cache(lambda d: Rim.of(found(d), width))
