@@ -20,6 +20,7 @@ from seanet.evaluation.oracle import ORACLES, Scene, cut_to_box, fixed_boxes, me
 from seanet.instances import Instances
 from seanet.predict import build
 from seanet.recipes import recipe
+from seanet.report.analysis import fixed_text
 from seanet.settings import override
 from squares import NAMES, SIDE, data_of, dense, found, rle
 
@@ -94,14 +95,24 @@ def test_wrong_classes_and_poor_masks(tmp_path):
     assert reruns.mended["boxes"] == reruns.plain
 
 
+MOVED = (14, 10, 44, 40)  # an IoU of 26/34 with A: right at .5 to .75
+
+
 def test_moved_boxes(tmp_path):
     data = data_of(tmp_path, [[(4, A)]])
-    moved = tuple(v + d for v, d in zip(A, (4, 0, 4, 0), strict=True))  # IoU 26/34: right at .5 to .75
-    numbers = aps(data, rerun(Stub([[(1, moved)]]), data, workers=0))
+    numbers = aps(data, rerun(Stub([[(1, MOVED)]]), data, workers=0))
     assert numbers["plain"] == pytest.approx((0.6, 0))  # lower halves: IoU 13/47
     assert numbers["classes"] == numbers["plain"]
     assert numbers["boxes"] == (1, 1)
     assert numbers["masks"] == pytest.approx((0.6, 0.8))  # 26/30 of the object lie in the box: right at .5 to .85
+
+
+def test_moved_boxes_of_wrong_classes(tmp_path):
+    data = data_of(tmp_path, [[(4, A)]])
+    numbers = aps(data, rerun(Stub([[(2, MOVED)]]), data, workers=0))
+    assert numbers["plain"] == numbers["boxes"] == (0, 0)
+    assert numbers["classes"] == pytest.approx((0.6, 0.6))  # the mask fills the box that was found
+    assert numbers["classes_boxes"] == (1, 1)
 
 
 def test_duplicates(tmp_path):
@@ -143,6 +154,7 @@ def test_masks_in_fixed_boxes(tmp_path):
     assert (full["mask_iou"], full["objects"], full["images"]) == (1, 2, 2)
     assert full["bands"]["all"]["TA"]["3px"] == 1
     assert full["bands"]["all"]["offset"] == 0
+    assert "true boxes of 2 objects: mask IoU 1.000" in fixed_text(full)
     left = fixed_boxes(Stub([[], []], np.ones((28, 1)) * np.repeat([1.0, 0.0], 14)), data, workers=0)
     assert left["mask_iou"] == pytest.approx(0.5)
     none = fixed_boxes(Stub([[], []], np.zeros((28, 28))), data, workers=0)
@@ -191,7 +203,7 @@ def test_cutting_keeps_pixels_whose_centre_is_inside(bits, x0, y0, x1, y1):
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    model = build(override(recipe("seanet_lite"), SMALL), list(NAMES.values()))
+    model = build(override(recipe("seanet_ms_lite"), SMALL), list(NAMES.values()))
     model.categories = type(model.categories)(tuple(NAMES), tuple(NAMES.values()))
     torch.nn.init.constant_(model.detector.box_heads[0].iou.bias, 0.7)
     return model
@@ -232,8 +244,9 @@ def test_a_run_is_analysed(model, tmp_path):
     assert numbers["fixed_boxes"]["objects"] == 3
     assert numbers["max_detections"] == 20
     assert numbers["calibration"]["box_iou"]["detections"] == numbers["detections"] > 0
-    assert numbers["left_out"] == ["left out: calibration of mask_iou, which these detections do not have"]
-    assert page.read_text().count("<svg") == 8
+    assert numbers["calibration"]["mask_iou"]["detections"] == numbers["detections"]
+    assert numbers["left_out"] == []
+    assert page.read_text().count("<svg") == 10
 
 
 def test_results_are_analysed(tmp_path):

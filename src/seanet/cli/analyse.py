@@ -43,7 +43,8 @@ def analyse(
     from seanet.report.analysis import text, write_analysis
 
     if out is not None:
-        say(f"page: {write_analysis(out, found, f'Where {run} loses AP on {data} ({split})')}")
+        title = f"Where {'/'.join(run.resolve().parts[-2:])} loses AP on {data.name} ({split})"
+        say(f"page: {write_analysis(out, found, title)}")
     emit({"run": str(run), "data": str(data), "split": split, **found}, json_, text(found))
 
 

@@ -22,11 +22,14 @@ WIDTH, LEFT, RIGHT, TOP, ROW = 480, 178, 102, 34, 24  # of a chart of oracles
 
 def text(found: Mapping[str, Any]) -> str:
     """For the terminal."""
-    parts = [_oracles(found["oracles"]), _clipping(found["clipping"]), _trust(found["calibration"])]
+    parts = ["\n".join(_oracles(found["oracles"])), "\n".join(_clipping(found["clipping"]))]
+    parts.append("\n".join(_trust(found["calibration"])))
     if found["fixed_boxes"]:
-        parts.append(_fixed(found["fixed_boxes"]))
-    parts.append([f"{name.replace('_', ' ')}: {value}" for name, value in found.items() if isinstance(value, int)])
-    return "\n\n".join("\n".join(lines) for lines in [*parts, found["left_out"]] if lines)
+        parts.append(fixed_text(found["fixed_boxes"]))
+    parts.append(
+        "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in found.items() if isinstance(value, int))
+    )
+    return "\n\n".join(part for part in [*parts, "\n".join(found["left_out"])] if part)
 
 
 def _oracles(found: Mapping[str, Any]) -> list[str]:
@@ -73,7 +76,8 @@ def _trust(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _fixed(found: Mapping[str, Any]) -> list[str]:
+def fixed_text(found: Mapping[str, Any]) -> str:
+    """Of ``evaluation.oracle.fixed_boxes``."""
     bands, whole = found["bands"], found["bands"]["all"]
     names = list(whole["TA"])
     lines = [
@@ -84,7 +88,7 @@ def _fixed(found: Mapping[str, Any]) -> list[str]:
     for key, title in {"TA": "band accuracy", "band_iou": "band IoU", "boundary_f": "boundary F"}.items():
         lines.append(title.ljust(20) + "".join(f"{_plain(whole[key][name]):>9}" for name in names))
     ends = f"offset {_plain(whole['offset'])} px (+ grows), Hausdorff distance (95 %) {_plain(whole['hausdorff95'])} px"
-    return [*lines, ends]
+    return "\n".join([*lines, ends])
 
 
 def _share(value: float | None) -> str:
