@@ -190,3 +190,12 @@ def test_importing_into_seanet_takes_what_they_share():
     assert all(name.startswith(("box_heads.", "mask_head.")) for name in report.unused + report.untouched)
     with pytest.raises(CheckpointError, match="none of these"):
         import_torchvision(build("seanet_r50", 2), {"a": torch.zeros(1)})
+
+
+def test_weights_of_another_layout_are_refused(tmp_path, model):
+    weights = model.detector.state_dict()
+    weights["box_head.old"] = weights.pop("box_heads.0.iou.bias")
+    meta = checkpoint.Meta(model.config, model.categories.names, model.categories.ids)
+    checkpoint.save_model(tmp_path / "best.safetensors", weights, meta)
+    with pytest.raises(CheckpointError, match=r"2 in all, box_head\.old first: load it with the version that wrote it"):
+        load(tmp_path, "cpu")

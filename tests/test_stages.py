@@ -249,3 +249,20 @@ def test_masks_inside_given_boxes_are_those_of_the_prediction():
     assert torch.allclose(again.masks, found.masks, atol=1e-5)
     assert torch.allclose(again.mask_ious, found.mask_ious, atol=1e-5)
     assert torch.equal(again.scores, again.mask_ious)
+
+
+def test_boxes_are_ranked_without_the_mask():
+    """Whatever makes the box's score, here a weighted geometric mean, it goes to the results as it is."""
+    from seanet.data.coco import Categories
+    from seanet.predict import Model
+
+    settings = override(recipe("seanet_ms_lite"), [*SMALL, "box.iou_power=0.3", "detections.score=0.0"])
+    torch.manual_seed(0)
+    model = Model(build(settings, 2).eval(), settings, Categories((1, 2), ("a", "b")))
+    torch.nn.init.constant_(model.detector.box_heads[0].iou.bias, 0.5)
+    torch.nn.init.constant_(model.detector.scoring.iou.bias, 0.5)
+    entries = model.predict(torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()).to_coco(1)
+    assert entries
+    for entry in entries:
+        assert entry["box_score"] == pytest.approx(entry["cls_score"] ** 0.7 * entry["box_iou"] ** 0.3, rel=1e-4)
+        assert entry["score"] == pytest.approx(entry["box_score"] * entry["mask_iou"], rel=1e-4)

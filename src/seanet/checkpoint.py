@@ -121,6 +121,23 @@ def check_fits(
     raise _error(path, f"{numbers}: start a new run from it (--init) to keep all but the layers that name classes")
 
 
+def load_whole(model: torch.nn.Module, weights: Weights, path: str | Path) -> None:
+    """Load all of a checkpoint into a model built from its own configuration.
+
+    CheckpointError if the tensors are others: then another version of seanet, with other modules, wrote it.
+    """
+    own = {name: value.shape for name, value in model.state_dict().items()}
+    given = {name: value.shape for name, value in weights.items()}
+    if other := [name for name in own.keys() | given.keys() if own.get(name) != given.get(name)]:
+        made_by = read_meta(path).versions.get("seanet", "unknown")
+        raise _error(
+            path,
+            f"holds other tensors than this seanet ({version('seanet')}) builds from its configuration, {len(other)} in all,"
+            f" {min(other)} first: load it with the version that wrote it ({made_by}) or train again",
+        )
+    model.load_state_dict(weights)
+
+
 def load_fitting(model: torch.nn.Module, weights: Weights) -> list[str]:
     """Load what fits by name and shape; the names of the model's tensors that keep their values."""
     own = model.state_dict()

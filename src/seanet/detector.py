@@ -108,7 +108,7 @@ class Detector(nn.Module):
         if self.scoring is None:
             return found
         ious = self.scoring.predict(crops, masks, found.labels)
-        return replace(found, mask_ious=ious, scores=found.scores * ious)
+        return replace(found, mask_ious=ious, box_scores=found.scores, scores=found.scores * ious)
 
     def features(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """The normalised images and all five maps of the pyramid, finest first."""
@@ -118,9 +118,8 @@ class Detector(nn.Module):
     def propose(self, batch: Batch) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
         """Four feature maps, proposals of each image (P_i, 4), the losses of the RPN."""
         images, features = self.features(batch)
-        precise = OrderedDict(
-            (str(i), feature.float()) for i, feature in enumerate(features)
-        )  # anchors take this dtype
+        # Anchors take the type of the maps.
+        precise = OrderedDict((str(i), feature.float()) for i, feature in enumerate(features))
         targets = [{"boxes": target.boxes} for target in truth(batch)] if self.training else None
         proposals, losses = self.rpn(ImageList(images, batch.sizes), precise, targets)
         named = {"loss_objectness": "rpn_class", "loss_rpn_box_reg": "rpn_regression"}

@@ -29,6 +29,7 @@ class Instances:
     masks: np.ndarray  # (N, M, M) float32, probability inside the box
     edges: np.ndarray | None = None  # (N, M, M) float32, probability inside the box
     mask_iou: np.ndarray | None = None  # (N,) float32
+    box_score: np.ndarray | None = None  # (N,) float32, the score without mask_iou, which says nothing of the box
     path: Path | None = None
     geometry: str = "aligned"
     threshold: float = 0.5
@@ -98,13 +99,9 @@ class Instances:
         return labels
 
     def to_coco(self, image_id: int) -> list[dict]:
-        """Entries of a COCO results file; numbers are plain Python.
-
-        A predicted mask IoU says nothing of the box: with one, ``box_score`` is the score without that factor.
-        """
+        """Entries of a COCO results file with the factors of their scores; numbers are plain Python."""
         factors = {"cls_score": self.cls_score, "box_iou": self.box_iou, "mask_iou": self.mask_iou}
-        if self.mask_iou is not None:
-            factors["box_score"] = self.cls_score if self.box_iou is None else self.cls_score * self.box_iou
+        factors["box_score"] = self.box_score
         entries = []
         for i, rle in enumerate(self.rle()):
             x0, y0, x1, y1 = (float(v) for v in self.boxes[i])

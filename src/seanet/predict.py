@@ -108,6 +108,7 @@ class Model:
             cls_score=found.cls_scores.numpy(),
             box_iou=None if found.box_ious is None else found.box_ious.numpy(),
             mask_iou=None if found.mask_ious is None else found.mask_ious.numpy(),
+            box_score=None if found.box_scores is None else found.box_scores.numpy(),
             masks=found.masks.numpy(),
             edges=None if found.edges is None else found.edges.numpy(),
             geometry=self.config.geometry,
@@ -128,7 +129,7 @@ def load(path: str | Path, device: torch.device | str | None = None) -> Model:
     """The model of a checkpoint or of a run's folder, on ``device`` (default: a GPU if there is one)."""
     weights, meta = checkpoint.read_model(path)
     detector = Detector(meta.config, len(meta.classes))
-    detector.load_state_dict(weights)
+    checkpoint.load_whole(detector, weights, path)
     model = Model(detector.eval(), meta.config, Categories(meta.category_ids, meta.classes))
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 

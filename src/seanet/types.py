@@ -123,6 +123,7 @@ class Detections(Movable):
     cls_scores: Tensor  # (N,) factor of the score
     box_ious: Tensor | None = None  # (N,) factor of the score: predicted IoU of the box with its object
     mask_ious: Tensor | None = None  # (N,) factor of the score: predicted IoU of the mask with its object
+    box_scores: Tensor | None = None  # (N,) the score without that factor, where there is one
     masks: Tensor | None = None  # (N, M, M) probability inside the box
     edges: Tensor | None = None  # (N, M, M) probability inside the box
 

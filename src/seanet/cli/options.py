@@ -13,9 +13,9 @@ from seanet.report.text import finite
 
 
 def complete_recipe(incomplete: str) -> list[str]:
-    from seanet.recipes import RECIPES
+    from seanet.recipes import EVERY
 
-    return [name for name in RECIPES if name.startswith(incomplete)]
+    return [name for name in EVERY if name.startswith(incomplete)]
 
 
 def complete_setting(incomplete: str) -> list[str]:
