@@ -255,7 +255,7 @@ def test_results_are_analysed(tmp_path):
     file.write_text(json.dumps([found(1, 4, A), found(2, 4, B)]))
     said = run("analyse", file, "--data", tmp_path)
     assert said.exit_code == 0, said.output
-    assert "true classes, boxes, masks" in said.stdout
+    assert "true classes + boxes + masks" in said.stdout
     assert "left out: true classes, true boxes" in said.stdout
 
 

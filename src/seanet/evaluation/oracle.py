@@ -35,8 +35,8 @@ ORACLES = {
     "classes": "true classes",
     "boxes": "true boxes",
     "masks": "true masks",
-    "classes_boxes": "true classes, boxes",
-    "classes_boxes_masks": "true classes, boxes, masks",
+    "classes_boxes": "true classes + boxes",
+    "classes_boxes_masks": "true classes + boxes + masks",
     "all": "all true, no duplicates",
 }
 NEED_MODEL = ("classes", "boxes", "classes_boxes")

@@ -33,13 +33,13 @@ def text(found: Mapping[str, Any]) -> str:
 
 
 def _oracles(found: Mapping[str, Any]) -> list[str]:
-    lines = ["AP".ljust(28) + "".join(f"{name.lower():>16}" for name in KINDS.values()) + f"{'changed':>10}"]
+    lines = ["AP".ljust(30) + "".join(f"{name.lower():>16}" for name in KINDS.values()) + f"{'changed':>10}"]
     for name, oracle in found.items():
         values = [f"{oracle['AP'][kind]:8.3f}" for kind in KINDS]
         gains = [f"{oracle['gain'][kind]:+8.3f}" if "gain" in oracle else " " * 8 for kind in KINDS]
         changed = f"{oracle['changed']:10}" if "changed" in oracle else ""
         row = "".join(value + gain for value, gain in zip(values, gains, strict=True))
-        lines.append((ORACLES.get(name, "as it is").ljust(28) + row + changed).rstrip())
+        lines.append((ORACLES.get(name, "as it is").ljust(30) + row + changed).rstrip())
     return lines
 
 
