@@ -17,7 +17,7 @@ TRUE = {"box_iou": "true IoU of the box", "mask_iou": "true IoU of the mask", "s
 SIZES = ("all", "small", "medium", "large")
 LOSS = {"mean": "mean", "median": "median", "over 1%": "> 1%", "over 5%": "> 5%", "over 10%": "> 10%"}
 GAIN, LOST = STROKES[2], STROKES[6]
-WIDTH, LEFT, RIGHT, TOP, ROW = 480, 178, 102, 34, 24  # of a chart of oracles
+WIDTH, LEFT, RIGHT, TOP, ROW = 500, 204, 102, 34, 24  # of a chart of oracles
 
 
 def text(found: Mapping[str, Any]) -> str:
