@@ -69,6 +69,27 @@ def test_nothing_detected_is_said(case):
     assert "nothing was detected" in seanet("val", empty, "--data", folder).stdout
 
 
+def test_lvis_has_its_own_ap(case, tmp_path):
+    """What an image was not searched for is not counted against a detection; objects are measured as ever."""
+    folder, data, file, found = case
+    truth = json.loads((folder / "annotations" / "instances_val.json").read_text())
+    for image in truth["images"]:
+        empty = all(a["image_id"] != image["id"] for a in truth["annotations"])
+        image |= {"neg_category_ids": [2, 5, 11] if empty else [], "not_exhaustive_category_ids": []}
+    for category in truth["categories"]:
+        category["frequency"] = "f"
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(truth))
+    (tmp_path / "val").symlink_to(folder / "val")
+    metrics = json.loads(seanet("val", file, "--data", tmp_path, "--json").stdout)
+    assert metrics["unjudged"] > 0
+    assert "AP" not in metrics["boundary"]
+    assert metrics["bands"] == assess(data, found, 100).metrics["bands"]
+    text = seanet("val", file, "--data", tmp_path).stdout
+    assert "TA@R" in text
+    assert "Boundary IoU" not in text
+
+
 def test_mistakes(case):
     folder, _, file, _ = case
     assert "for checkpoints" in seanet("val", file, "--data", folder, "--device", "cpu", code=2).stderr

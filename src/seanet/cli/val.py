@@ -50,13 +50,11 @@ def val(
 
 def score_file(file: Path, data: Path, split: str, limit: int, boundary: bool) -> dict[str, Any]:
     from seanet.data.coco import find_split, read_coco
-    from seanet.evaluation.assess import assess
-    from seanet.evaluation.coco import score
+    from seanet.evaluation.assess import measure_results
     from seanet.evaluation.results import read_results
 
     truth = read_coco(*find_split(data, split))
-    entries = read_results(file, truth)
-    return assess(truth, entries, limit).metrics if boundary else score(truth, entries, limit)
+    return measure_results(truth, read_results(file, truth), limit, boundary)
 
 
 def run_model(

@@ -16,6 +16,7 @@ from faster_coco_eval.core import mask as codec
 from seanet.data.coco import CocoData, ImageRecord
 from seanet.evaluation import coco
 from seanet.evaluation.boundary import NAMES, RATIO, Rim, boundary_width, rim_iou
+from seanet.evaluation.lvis import in_place_of_coco
 from seanet.evaluation.matching import Hits, Ious, hits
 from seanet.evaluation.packed import pack_rle
 from seanet.evaluation.pairs import Pairs, empty_pairs, match, measure
@@ -30,6 +31,12 @@ class Assessment:
     pairs: Pairs
     hits: dict[str, Hits]  # of "bbox", "segm" and "boundary"
     entries: list[list[dict]]  # for each image of data.images its results, best first
+
+
+def measure_results(data: CocoData, entries: list[dict], max_detections: int, boundary: bool = True) -> dict[str, Any]:
+    """The metrics of ``assess``, or without ``boundary`` those of ``evaluation.coco.score``; of LVIS's data LVIS's AP."""
+    metrics = assess(data, entries, max_detections).metrics if boundary else coco.score(data, entries, max_detections)
+    return in_place_of_coco(metrics, data, entries, max_detections)
 
 
 def assess(data: CocoData, entries: list[dict], max_detections: int) -> Assessment:

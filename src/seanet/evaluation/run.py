@@ -10,8 +10,7 @@ from typing import Any
 
 from seanet.data.coco import CocoData, ImageRecord, find_split, read_coco
 from seanet.data.loader import eval_loader
-from seanet.evaluation.assess import Assessment, assess
-from seanet.evaluation.coco import score
+from seanet.evaluation.assess import Assessment, assess, measure_results
 from seanet.instances import Instances
 from seanet.predict import Model
 
@@ -29,15 +28,14 @@ def evaluate(
     results: list[dict] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Metrics as ``evaluation.assess.assess`` gives them, with the model's own limit of detections an image.
+    """Metrics as ``evaluation.assess.measure_results`` gives them, with the model's own limit of detections an image.
 
-    ``data`` is a folder whose ``split`` is found by itself, or what ``read_coco`` gave.  Without ``boundary`` they are those
-    of ``evaluation.coco.score``.  ``results``, if a list, is filled with the entries of a COCO results file; ``progress``
-    is called with images done and images in all.
+    ``data`` is a folder whose ``split`` is found by itself, or what ``read_coco`` gave.  ``results``, if a list, is
+    filled with the entries of a COCO results file; ``progress`` is called with images done and images in all.
     """
     data, entries = _collect(model, data, split, batch, workers, results, progress)
     limit = model.config.detections.limit
-    metrics = assess(data, entries, limit).metrics if boundary else score(data, entries, limit)
+    metrics = measure_results(data, entries, limit, boundary)
     _warn(metrics)
     return metrics
 

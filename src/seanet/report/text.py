@@ -49,10 +49,11 @@ def notes(found: Mapping[str, Any]) -> list[str]:
         "TA: share of the band labelled right, mean of matched objects; TA@R: of all, a missed one counts 0",
         "bIoU: IoU of the inner bands; F: boundary pixels within that distance of the other boundary",
         "offset: px that found boundaries lie outside (+) or inside (-); haus95: 95 % Hausdorff distance, px",
-        f"boundary: AP by Boundary IoU, width {width['ratio']:.0%} of the diagonal, here "
-        f"{_span(width['smallest'], width['largest'])} px",
         f"matched: {whole['matched']} of {whole['objects']} objects",
     ]
+    if "AP" in found["boundary"]:
+        span = _span(width["smallest"], width["largest"])
+        lines.insert(2, f"boundary: AP by Boundary IoU, width {width['ratio']:.0%} of the diagonal, here {span} px")
     if whole["without_boundary"]:
         lines.append(f"without a boundary, so left out: {whole['without_boundary']} that fill their image")
     return lines if found["detections"] else [*lines, "nothing was detected, so every share is 0"]
