@@ -53,7 +53,7 @@ def counter(verb: str) -> Callable[[int, int], None]:
     """Says about ten times how far something is."""
 
     def progress(done: int, total: int) -> None:
-        if done % max(1, total // 10) == 0 or done == total:
+        if done % -(-total // 10) == 0 or done == total:
             say(f"{verb} {done} of {total}")
 
     return progress
