@@ -409,6 +409,18 @@ def test_what_is_outlined_in_full_is_judged_in_full(tmp_path: Path):
     assert found["unjudged"] == 0
 
 
+def test_an_image_that_was_searched_for_nothing(tmp_path: Path):
+    content = lvis_content()
+    content["images"][0]["neg_category_ids"] = []
+    content["annotations"] = [
+        entry for entry in content["annotations"] if entry["image_id"] != content["images"][0]["id"]
+    ]
+    data = converted(tmp_path, content)
+    first = sum(entry["image_id"] == content["images"][0]["id"] for entry in detections())
+    assert first > 0
+    assert score(data, detections())["unjudged"] >= first
+
+
 def test_the_limit_is_one_of_all_categories(lvis: CocoData):
     found = score(lvis, detections(), max_detections=1)
     assert found["segm"]["APr"] == 0  # the cat is the best of image 9, judged or not

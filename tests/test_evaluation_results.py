@@ -27,8 +27,9 @@ def saved(data: CocoData, content: object) -> str:
 def test_entries_stay_as_they_are(data):
     found = detections(data)
     assert read_results(saved(data, found), data) == found
-    extra = [entry | {"box_score": 0.5, "id": 3, "area": 7} for entry in found]
-    assert read_results(saved(data, extra), data) == [entry | {"box_score": 0.5} for entry in found]
+    factors = {"box_score": 0.5, "cls_score": 0.6, "box_iou": 0.7, "mask_iou": 0.8}
+    extra = [entry | factors | {"id": 3, "area": 7} for entry in found]
+    assert read_results(saved(data, extra), data) == [entry | factors for entry in found]
 
 
 def test_no_entries_are_a_result(data):

@@ -247,6 +247,10 @@ def test_a_run_is_analysed(model, tmp_path):
     assert numbers["calibration"]["mask_iou"]["detections"] == numbers["detections"]
     assert numbers["left_out"] == []
     assert page.read_text().count("<svg") == 10
+    fixed = run("val", tmp_path, "--data", tmp_path, "--device", "cpu", "--fixed-boxes", "--json")
+    assert fixed.exit_code == 0, fixed.output
+    assert json.loads(fixed.stdout)["objects"] == 3
+    assert "true boxes" in run("val", tmp_path, "--data", tmp_path, "--device", "cpu", "--fixed-boxes").stdout
 
 
 def test_results_are_analysed(tmp_path):
@@ -257,6 +261,12 @@ def test_results_are_analysed(tmp_path):
     assert said.exit_code == 0, said.output
     assert "true classes + boxes + masks" in said.stdout
     assert "left out: true classes, true boxes" in said.stdout
+    file.write_text(json.dumps([found(1, 4, A) | {"box_iou": 0.75}]))
+    numbers = json.loads(run("analyse", file, "--data", tmp_path, "--json").stdout)
+    assert numbers["calibration"]["box_iou"]["bias"] == pytest.approx(-0.25)
+    refused = run("val", file, "--data", tmp_path, "--fixed-boxes")
+    assert refused.exit_code == 2
+    assert "are for checkpoints" in refused.stderr
 
 
 def test_mistakes_are_one_line(tmp_path):

@@ -28,6 +28,10 @@ def val(
     boundary: Annotated[
         bool, typer.Option("--boundary/--no-boundary", help="Boundary AP, and accuracy along the objects' boundaries.")
     ] = True,
+    fixed: Annotated[
+        bool,
+        typer.Option("--fixed-boxes", help="Masks of the true classes in the true boxes instead: the mask head alone."),
+    ] = False,
     results: Annotated[Path | None, typer.Option(metavar="JSON", help="Write the detections in COCO's format.")] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="The numbers of each class too.")] = False,
     set_: Set = None,
@@ -40,12 +44,15 @@ def val(
     require(checkpoint, "a checkpoint, the folder of a run or a file of results")
     require(data, "a folder of data")
     if checkpoint.suffix == ".json":
-        if set_ or device or results:
-            raise UserError(f"{checkpoint} holds results: --set, --device and --results are for checkpoints")
+        if set_ or device or results or fixed:
+            options = "--set, --device, --results and --fixed-boxes"
+            raise UserError(f"{checkpoint} holds results: {options} are for checkpoints")
         found = score_file(checkpoint, data, split, max_detections or LIMIT, boundary)
+    elif fixed:
+        return in_true_boxes(checkpoint, data, split, set_ or [], device, json_)
     else:
         found = run_model(checkpoint, data, split, max_detections, boundary, results, set_ or [], device)
-    emit(found, json_, table(found, per_class))
+    return emit(found, json_, table(found, per_class))
 
 
 def score_file(file: Path, data: Path, split: str, limit: int, boundary: bool) -> dict[str, Any]:
@@ -55,6 +62,19 @@ def score_file(file: Path, data: Path, split: str, limit: int, boundary: bool) -
 
     truth = read_coco(*find_split(data, split))
     return measure_results(truth, read_results(file, truth), limit, boundary)
+
+
+def in_true_boxes(
+    checkpoint: Path, data: Path, split: str, changes: list[str], device: str | None, json_: bool
+) -> None:
+    from seanet.evaluation.oracle import fixed_boxes
+    from seanet.predict import load
+    from seanet.report.analysis import fixed_text
+
+    model = load(checkpoint, device)
+    adjust(model, changes)
+    found = fixed_boxes(model, data, split=split, progress=counter("evaluated"))
+    emit(found, json_, fixed_text(found))
 
 
 def run_model(

@@ -57,7 +57,8 @@ def score(data: CocoData, results: list[dict], max_detections: int = DETECTIONS)
     results = [entry for entry in results if entry["image_id"] in known]
     scores = {kind: _summary(_judge(truth, results, kind, max_detections), data.categories.names) for kind in KINDS}
     best = _best(results, max_detections, "score")
-    return scores | facts(data, len(best), max_detections) | {"unjudged": _unjudged(truth, best)}
+    unjudged = len(best) - len(_judged(truth, best))
+    return scores | facts(data, len(best), max_detections) | {"unjudged": unjudged}
 
 
 def in_place_of_coco(
@@ -144,11 +145,12 @@ def _best(results: list[dict], limit: int, rank: str) -> list[dict]:
     return [entry for own in ranked for entry in own[:limit]]
 
 
-def _unjudged(truth: dict[str, Any], results: list[dict]) -> int:
-    judged = {image["id"]: set(image["neg_category_ids"]) for image in truth["images"]}
+def _judged(truth: dict[str, Any], results: list[dict]) -> list[dict]:
+    """Those of categories that their image was searched for."""
+    searched = {image["id"]: set(image["neg_category_ids"]) for image in truth["images"]}
     for entry in truth["annotations"]:
-        judged[entry["image_id"]].add(entry["category_id"])
-    return sum(entry["category_id"] not in judged[entry["image_id"]] for entry in results)
+        searched[entry["image_id"]].add(entry["category_id"])
+    return [entry for entry in results if entry["category_id"] in searched[entry["image_id"]]]
 
 
 def _judge(truth: dict[str, Any], results: list[dict], kind: Kind, limit: int) -> COCOeval_faster:
@@ -158,7 +160,8 @@ def _judge(truth: dict[str, Any], results: list[dict], kind: Kind, limit: int) -
     reference = COCO(truth)
     found = [
         {key: entry[key] for key in ("image_id", "category_id", shape)} | {"score": entry.get(rank, entry["score"])}
-        for entry in _best(results, limit, rank)
+        # The library would leave the others out too, but fails where an image has no other.
+        for entry in _judged(truth, _best(results, limit, rank))
     ]
     evaluation = COCOeval_faster(reference, reference.loadRes(found), kind, print_function=_silent, lvis_style=True)
     evaluation.params.maxDets = [limit]

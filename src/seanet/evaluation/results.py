@@ -18,13 +18,13 @@ from seanet.data.values import is_int, is_number, kind
 from seanet.errors import UserError
 from seanet.evaluation.packed import pack_runs
 
-Numbers = list[float]
+FACTORS = ("box_score", "cls_score", "box_iou", "mask_iou")  # of the score, as our own results have them
 
 
 def read_results(path: Path | str, data: CocoData) -> list[dict]:
     """Entries with image_id, category_id, score, bbox and, as segmentation, compressed run lengths of the image's size.
 
-    Polygons are drawn, a missing bbox is taken from the mask, and ``box_score`` stays where it is.  No entries at all are
+    Polygons are drawn, a missing bbox is taken from the mask, and ``FACTORS`` stay where they are.  No entries at all are
     a result too.  UserError for what cannot be measured, with the first entry or ids at fault.
     """
     path = Path(path)
@@ -81,9 +81,9 @@ def _checked(path: Path, i: int, entry: dict[str, Any], image: ImageRecord) -> d
         return UserError(f"{path}: result #{i} (image {image.id}) {message}", file=path, **facts)
 
     kept = {name: entry[name] for name in ("image_id", "category_id")}
-    for name in ("score", "box_score"):
+    for name in ("score", *FACTORS):
         value = entry.get(name)
-        if value is None and name == "box_score":
+        if value is None and name != "score":
             continue
         if not is_number(value) or not math.isfinite(value):
             raise wrong(name, f"has the {name} {value!r}: expected a finite number")
