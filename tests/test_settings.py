@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from seanet import settings
-from seanet.config import ClassicMask, Config, EdgeMask, FcnBox
+from seanet.config import ClassicMask, Config, EdgeMask, FcnBox, MaskIou, Unscored
 from seanet.errors import ConfigError
 from seanet.recipes import RECIPES
 
@@ -64,6 +64,25 @@ def test_kind_decides_not_the_other_keys():
         settings.from_dict({"mask": {"reduction": 4}})
 
 
+FAMILIES = ("mask_rcnn", "seanet", "ms_rcnn", "seanet_ms", "cascade_rcnn", "seanet_cascade")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_families_differ_in_is_a_setting_of_each(family):
+    """Scoring and further stages on every family, off again, and the edges' loss where there are edges."""
+    start = RECIPES[f"{family}_lite"]
+    both = settings.override(start, ["cascade.ious=[0.6,0.7]", "scoring.kind=mask_iou"])
+    assert both.cascade.ious == (0.6, 0.7)
+    assert isinstance(both.scoring, MaskIou)
+    assert (both.box, both.mask) == (start.box, start.mask)
+    assert settings.override(both, ["cascade.ious=[]", "scoring.kind=none"]).scoring == Unscored()
+    if family.startswith("seanet"):
+        assert not settings.override(start, ["mask.edge_weight=0"]).mask.has_edges
+    else:
+        with pytest.raises(ConfigError, match=r"^mask.edge_weight is a setting of mask.kind=edge, not of mask.kind=cla"):
+            settings.override(start, ["mask.edge_weight=0"])
+
+
 def test_all_errors_at_once():
     assert set(lines("train.lr=-1", "box.convz=1", "mask.target=sof", "data.short_sides=[320,a]", "lr=3")) == {
         "train.lr should be greater than 0, got -1",
@@ -85,6 +104,12 @@ def test_all_errors_at_once():
         ("trains.lr=1", "trains is no setting: did you mean train?"),
         ("data.short_sides=640", "data.short_sides should be a list such as [1, 2], got 640"),
         ("rpn.before_nms=[1]", "rpn.before_nms has the wrong number of values, got [1]"),
+        ("rpn.anchor_sizes=[8,16]", "rpn.anchor_sizes has the wrong number of values, got [8, 16]"),
+        ("data.short_sides=[]", "data.short_sides has the wrong number of values, got []"),
+        ("mask.size=7", "mask.size should be greater than or equal to 9, got 7"),
+        ("cascade.ious=0.6", "cascade.ious should be a list such as [1, 2], got 0.6"),
+        ("cascade.ious=[0.6,1.5]", "cascade.ious[1] should be less than or equal to 1, got 1.5"),
+        ("scoring.weight=1", "scoring.weight is a setting of scoring.kind=mask_iou, not of scoring.kind=none"),
         ("train.steps=1.5", "train.steps should be a valid integer, got 1.5"),
         ("train.lr", "expected KEY=VALUE such as train.lr=0.005, got 'train.lr'"),
     ],

@@ -7,7 +7,7 @@ Defaults are ours; ``recipes.paper_code`` sets what the authors ran.
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Gt, Interval, MinLen
 
 Positive = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
@@ -39,8 +39,9 @@ class Backbone(Part):
 
 @dataclass(frozen=True)
 class Rpn(Part):
-    anchor_sizes: Annotated[tuple[Positive, ...], "one for each of the five pyramid levels"] = (32, 64, 128, 256, 512)
-    aspect_ratios: tuple[Positive, ...] = (0.5, 1.0, 2.0)
+    anchor_sizes: tuple[Positive, Positive, Positive, Positive, Positive] = (32, 64, 128, 256, 512)
+    """One for each of the five levels of the pyramid."""
+    aspect_ratios: Annotated[tuple[Positive, ...], MinLen(1)] = (0.5, 1.0, 2.0)
     positive_iou: Share = 0.7
     negative_iou: Share = 0.3
     sampled: Count = 256
@@ -140,8 +141,8 @@ class EdgeMask(Part):
     """SEANet's mask head with channel attention and supervised edge attention (section 3.2)."""
 
     kind: Literal["edge"] = "edge"
-    size: Count = 14
-    """Cells a side of the RoI crop; masks have twice as many."""
+    size: Annotated[int, Ge(9)] = 14
+    """Cells a side of the RoI crop; masks have twice as many.  The channel attention's two 5 x 5 convolutions need 9."""
     convs: Count = 4
     reduction: Count = 16
     """Narrowing of the two fully connected layers of the channel attention."""
@@ -218,7 +219,7 @@ class Detections(Part):
 class Data(Part):
     """How images reach the network, and how training varies them.  Sides and areas are in pixels."""
 
-    short_sides: tuple[Count, ...] = (800,)
+    short_sides: Annotated[tuple[Count, ...], MinLen(1)] = (800,)
     """Training draws one of them for each image; prediction takes the last."""
     long_side: Count = 1333
     flip: Share = 0.5

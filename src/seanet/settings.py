@@ -249,7 +249,7 @@ def _explain(detail: Any, data: Plain) -> str | None:
 def _expected(detail: Any) -> str:
     if detail["type"] == "tuple_type":
         return "should be a list such as [1, 2]"
-    if detail["type"] in ("missing", "too_long"):
+    if detail["type"] in ("missing", "too_short", "too_long"):
         return "has the wrong number of values"
     message = detail["msg"].partition(", unable to")[0].partition(", got a number")[0]
     return message.replace("Input should be", "should be")
