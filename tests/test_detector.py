@@ -225,6 +225,8 @@ def test_unknown_backbones_are_named(change, says):
 def test_group_and_sync_norms_build():
     group = build(override(recipe("mask_rcnn_r50"), ["backbone.norm=group"]), 2)
     assert any(isinstance(m, torch.nn.GroupNorm) for m in group.backbone.body.modules())
+    narrow = build(override(recipe("mask_rcnn_lite"), ["backbone.norm=group"]), 2)  # from 16 channels on
+    assert narrow.backbone.body(torch.rand(1, 3, 64, 64))["0"].shape == (1, 24, 16, 16)
     sync = build(override(recipe("mask_rcnn_r50"), ["backbone.norm=sync"]), 2)
     assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in sync.backbone.body.modules())
 

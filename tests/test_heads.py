@@ -11,9 +11,11 @@ from torchvision.ops import generalized_box_iou
 from builders import target
 from seanet import config
 from seanet.boxes import boxes_around, cell_points, distances, legacy_cell_points, ltrb_iou
+from seanet.errors import ConfigError
 from seanet.heads.classic import ClassicBoxHead, ClassicMaskHead
 from seanet.heads.edge_mask import ChannelAttention, EdgeAttentionMaskHead, PositionAttention
 from seanet.heads.fcn_box import FullyConvBoxHead
+from seanet.rois import build_pool
 from seanet.types import Matched, Rois
 
 
@@ -260,6 +262,46 @@ def test_detached_iou_keeps_out_of_the_boxes():
         crops = torch.randn(2, 32, 7, 7)
         head.loss(crops, found, matched(found, [1, 2]), [])["box_iou"].backward()
         assert (head.log_ltrb.weight.grad is None) == detached
+
+
+def test_cross_entropy_wants_the_sigmoid():
+    with pytest.raises(ConfigError, match=r"set box\.iou_activation=sigmoid too"):
+        box_head(iou_loss="cross_entropy")
+
+
+@pytest.mark.parametrize("channels", [4, 24, 48, 100])
+def test_heads_of_any_width(channels):
+    """Groups of norms divide the channels, and what attention narrows keeps a channel."""
+    found, crops = rois(2), torch.randn(2, channels, 14, 14)
+    box, mask = box_head(channels=channels, convs=1), mask_head(channels=channels, convs=1)
+    assert box.classify(crops[:, :, :7, :7]).shape == (2, 5, 49)
+    assert box.decode(crops[:, :, :7, :7], found, -1.0).boxes.isfinite().all()
+    assert mask.channel.gate[0].out_features == max(channels // 16, 1)
+    assert mask.probability(crops, torch.tensor([1, 2]))[0].isfinite().all()
+
+
+def test_rois_without_area_are_harmless():
+    """What a cascade's boxes may become at an image's frame: background without a box, in numbers."""
+    flat = Rois(
+        torch.tensor([[10.0, 10, 10, 40], [160, 128, 160, 128], [0, 0, 0, 0]]), torch.zeros(3, dtype=torch.int64)
+    )
+    background, objects = matched(flat, [0, 0, 0]), [target([(5, 5, 30, 60)], [2])]
+    crops = torch.randn(3, 32, 7, 7)
+    heads = [box_head(), box_head(positives="any"), box_head(points="floor", regression="pixels")]
+    for head in (*heads, ClassicBoxHead(config.ClassicBox(width=16), 5, 32)):
+        head.zero_grad()
+        loss = sum(head.loss(crops, flat, background, objects).values())
+        loss.backward()
+        assert loss.isfinite()
+        assert all(p.grad.isfinite().all() for p in head.parameters())
+        boxes, probability = head.refine(crops, flat)
+        assert boxes.isfinite().all()
+        assert probability.isfinite().all()
+    for geometry in (True, False):
+        for settings in (config.Pool(samples=0), config.Pool(), config.Pool(kind="fused")):
+            pool = build_pool(settings, 7, geometry, 4)
+            features = [torch.randn(1, 4, 128 // s, 160 // s) for s in (4, 8, 16, 32)]
+            assert pool(features, flat).isfinite().all()
 
 
 def test_no_rois_and_no_positives_give_zero_losses_with_a_graph():

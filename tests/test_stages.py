@@ -67,13 +67,19 @@ def test_predicted_iou_equals_dense_masks(seed):
     assert predicted_iou(probability, share, boxes, masks.areas).item() == pytest.approx(wanted.item(), abs=1e-6)
 
 
+def test_a_mask_covers_no_more_than_its_object():
+    """A RoI of 11 x 11 pixels whose target was cut from its rounded box, of 10 x 10: all of the 100 pixels, not 121."""
+    full, boxes = torch.ones(1, 4, 4), torch.tensor([[9.6, 9.6, 20.6, 20.6]])
+    assert predicted_iou(full, full, boxes, torch.tensor([100])).item() == pytest.approx(100 / 121)
+
+
 def test_areas_of_windows():
     masks = torch.zeros(3, 20, 20)
     masks[0, 3, 4] = masks[1, 0:5, 2:7] = masks[2, 19, :] = 1
     assert packed_dense(masks).areas.tolist() == [1, 25, 20]
 
 
-def test_mask_iou_learns_the_class_asked_for_and_leaves_the_mask_alone():
+def test_mask_iou_learns_the_class_asked_for():
     head = MaskIouHead(config.MaskIou(convs=2, width=16), 3, 8, 14)
     crops = torch.randn(4, 8, 14, 14, requires_grad=True)
     probability = torch.rand(4, 28, 28)
@@ -88,6 +94,17 @@ def test_mask_iou_learns_the_class_asked_for_and_leaves_the_mask_alone():
     ious = head.predict(crops * 1000, probability, labels)
     assert ious.min() >= 0
     assert ious.max() <= 1
+
+
+def test_the_masks_score_teaches_the_features_and_not_the_mask():
+    model = detector("seanet_ms_lite").train()
+    images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
+    loss = model(batch_of(images, [target([(10, 20, 70, 80)], [2])]))["mask_iou"]
+    loss.backward()
+    assert loss > 0
+    assert all(p.grad is None for p in model.mask_head.parameters())
+    assert all(p.grad is not None for p in model.scoring.parameters())
+    assert model.backbone.fpn.layer_blocks[0][0].weight.grad.any()
 
 
 def test_the_parameters_of_mask_scoring():
@@ -208,6 +225,42 @@ def test_further_stages_have_their_own_deltas_and_losses():
 def test_a_cascade_needs_a_weight_for_each_stage():
     with pytest.raises(ConfigError, match=r"cascade.weights needs a value for each of the 3"):
         detector("cascade_rcnn_lite", "cascade.ious=[0.5,0.6,0.7]")
+
+
+@pytest.mark.parametrize("family", ["mask_rcnn", "seanet"])
+@pytest.mark.parametrize("precise", [True, False])
+@pytest.mark.parametrize("objects", [[target([(10, 20, 70, 80)], [2])], [target([], [])]])
+def test_stages_without_positive_rois_still_reach_every_parameter(family, precise, objects):
+    """Processes that train together wait for each other's gradients: each has all of them at every step."""
+    changes = ["cascade.ious=[1.0,1.0]", "scoring.kind=mask_iou", "scoring.width=32", "pool.kind=fused"]
+    model = detector(f"{family}_lite", *changes).train()
+    images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
+    with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
+        losses = model(batch_of(images, objects))
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+    assert all(losses[f"box_regression_{stage}"] == 0 for stage in (2, 3))
+    assert all(losses[f"box_class_{stage}"] > 0 for stage in (2, 3))
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("family", ["cascade_rcnn", "seanet_cascade"])
+def test_boxes_between_stages_are_precise_and_carry_no_gradient(family, monkeypatch):
+    model, seen = detector(f"{family}_lite").train(), []
+    pool = model.box_pool.forward
+    monkeypatch.setattr(
+        model.box_pool, "forward", lambda features, rois: seen.append(rois.boxes) or pool(features, rois)
+    )
+    images = torch.randint(0, 256, (1, 3, 96, 128), dtype=torch.uint8)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(batch_of(images, [target([(10, 20, 70, 80)], [2])]))
+    assert len(seen) == 3
+    for boxes in seen:
+        assert boxes.dtype == torch.float32
+        assert not boxes.requires_grad
+        assert (boxes >= 0).all()
+        assert (boxes <= torch.tensor([128.0, 96, 128, 96])).all()
+    assert not torch.equal(seen[0], seen[1])
 
 
 def test_mean():

@@ -2,7 +2,6 @@
 
 import math
 from collections import OrderedDict
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -24,7 +23,7 @@ NORMS = {
     "frozen": FrozenBatchNorm2d,
     "batch": nn.BatchNorm2d,
     "sync": nn.SyncBatchNorm,
-    "group": partial(nn.GroupNorm, 32),
+    "group": lambda width: nn.GroupNorm(math.gcd(32, width), width),
 }
 
 

@@ -106,7 +106,7 @@ class FcnBox(Part):
     iou_loss: Literal["squared", "cross_entropy"] = "squared"
     """Row 7."""
     iou_activation: Literal["clamp", "sigmoid"] = "clamp"
-    """Row 7.  What maps the B-IoU output to 0..1 at inference; ``cross_entropy`` wants ``sigmoid``."""
+    """Row 7.  What maps the B-IoU output to 0..1 at inference; ``cross_entropy`` needs ``sigmoid``."""
     iou_power: Share | None = None
     """Row 7.  None: score = class x iou; a: score = class^(1-a) x iou^a."""
     cell: Literal["product", "class_first"] = "product"

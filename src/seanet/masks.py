@@ -80,11 +80,12 @@ def predicted_iou(
 ) -> Float[Tensor, " r"]:
     """IoU of predicted masks, cut at one half, with their whole objects, which may reach past the RoI.
 
-    ``share`` of each cell is the object's; ``areas`` are the objects' pixels.
+    ``share`` of each cell is the object's; ``areas`` are the objects' pixels, which bound what a mask can cover: shares
+    in rounded or shifted RoIs (rows 12 and 13) may add up to more.
     """
     bits = (probability >= 0.5).to(share)
-    cell = (boxes[:, 2:] - boxes[:, :2]).prod(1) / share[0].numel() if len(share) else share.new_zeros(0)
-    both = (bits * share).sum((1, 2)) * cell
+    cell = (boxes[:, 2:] - boxes[:, :2]).prod(1) / (share.shape[1] * share.shape[2])
+    both = torch.minimum((bits * share).sum((1, 2)) * cell, areas.to(cell))
     return both / (bits.sum((1, 2)) * cell + areas - both).clamp(min=1e-6)
 
 

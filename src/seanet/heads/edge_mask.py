@@ -101,10 +101,11 @@ class ChannelAttention(nn.Module):
         super().__init__()
         self.context = nn.Sequential(nn.Conv2d(channels, channels, 5), between(), nn.Conv2d(channels, channels, 5))
         self.linear = between is nn.Identity
+        narrow = max(channels // reduction, 1)
         self.gate = nn.Sequential(
-            nn.Linear(channels, channels // reduction, bias=False),
+            nn.Linear(channels, narrow, bias=False),
             nn.ReLU(),
-            nn.Linear(channels // reduction, channels, bias=False),
+            nn.Linear(narrow, channels, bias=False),
             nn.Sigmoid(),
         )
 
@@ -122,8 +123,9 @@ class PositionAttention(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 8):
         super().__init__()
-        self.query = nn.Conv2d(channels, channels // reduction, 1)
-        self.key = nn.Conv2d(channels, channels // reduction, 1)
+        narrow = max(channels // reduction, 1)
+        self.query = nn.Conv2d(channels, narrow, 1)
+        self.key = nn.Conv2d(channels, narrow, 1)
         self.value = nn.Conv2d(channels, channels, 1)
         self.gamma = nn.Parameter(torch.zeros(()))
 

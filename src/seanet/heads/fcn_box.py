@@ -5,7 +5,7 @@ R RoIs, K classes, S cells a side (7), P positive cells.  Cells are counted row 
 """
 
 from collections.abc import Sequence
-from math import log
+from math import gcd, log
 from typing import NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from seanet import config
 from seanet.boxes import boxes_around, cell_points, distances, legacy_cell_points, ltrb_iou
+from seanet.errors import ConfigError
 from seanet.heads import Candidates, mean
 from seanet.types import Matched, Rois, Target
 
@@ -37,6 +38,8 @@ class FullyConvBoxHead(nn.Module):
 
     def __init__(self, settings: config.FcnBox, classes: int, channels: int):
         super().__init__()
+        if settings.iou_loss == "cross_entropy" and settings.iou_activation == "clamp":
+            raise ConfigError("box.iou_loss=cross_entropy trains logits: set box.iou_activation=sigmoid too")
         self.settings, self.size = settings, settings.size
         self.class_tower = tower(channels, channels, settings.convs)
         self.box_tower = tower(channels, channels, settings.convs)
@@ -167,7 +170,7 @@ def tower(channels: int, width: int, convs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i in range(convs):
         conv = nn.Conv2d(width if i else channels, width, 3, padding=1, bias=False)
-        layers += [conv, nn.GroupNorm(min(32, width), width), nn.ReLU()]
+        layers += [conv, nn.GroupNorm(gcd(32, width), width), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
