@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from found import detections, rle, write
-from seanet.data.coco import CocoData, read_coco, to_rle
+from seanet.data.coco import Categories, CocoData, read_coco, to_rle
 from seanet.evaluation.assess import Assessment, assess
 from seanet.evaluation.coco import score
 from seanet.evaluation.matching import THRESHOLDS, Hits, greedy
@@ -151,6 +151,30 @@ def test_boxes_are_ranked_by_their_own_score(tmp_path):
     assert metrics["segm"] == assess(data, found, 100).metrics["segm"]
     wanted = library(data, [entry | {"score": entry["box_score"]} for entry in mixed], "bbox")
     assert [metrics["bbox"][name] for name in NAMES] == pytest.approx(wanted, abs=1e-12)
+
+
+def test_ties_of_a_boxs_own_score_stand_as_they_came(tmp_path):
+    data = write(tmp_path, seed=1)
+    found = [entry | {"box_score": 0.5} for entry in detections(data, 1)]
+    metrics = assess(data, found, 100).metrics
+    assert metrics["bbox"] == score(data, found, 100)["bbox"]
+    wanted = library(data, [entry | {"score": 0.5} for entry in found], "bbox")
+    assert [metrics["bbox"][name] for name in NAMES] == pytest.approx(wanted, abs=1e-12)
+
+
+def test_classes_may_stand_in_any_order(tmp_path):
+    """The library sorts them by id, labels are in the order of the model's classes."""
+    data = write(tmp_path, seed=2)
+    found = detections(data, 2)
+    ids, names = data.categories.ids, data.categories.names
+    other = read_coco(
+        data.file, tmp_path, Categories((90, 5, 2, 11), tuple(names[ids.index(i)] for i in (90, 5, 2, 11)))
+    )
+    one, two = (assess(d, found, 100).metrics for d in (data, other))
+    for kind in ("bbox", "segm", "boundary"):
+        assert one[kind] == two[kind]
+    assert one["bands"]["per_class"] == two["bands"]["per_class"]
+    assert len({part["AP"] for part in one["segm"]["per_class"].values()}) == 4
 
 
 def plain_greedy(ious: np.ndarray, crowd: np.ndarray, threshold: float) -> list[int]:

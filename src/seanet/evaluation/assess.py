@@ -46,17 +46,17 @@ def assess(data: CocoData, entries: list[dict], max_detections: int) -> Assessme
     ``width``.  ``bands`` holds the summaries of ``Pairs`` for all, small, medium and large objects and ``per_class``.
     """
     listed = by_image(data, entries)
-    results = [entry for found in listed for entry in found]
-    truth, names = coco.ground_truth(data), data.categories.names
+    results = coco.within(data, entries)  # as they came: ties of score are for the library to break
+    truth = coco.ground_truth(data)
     shapes = {a["id"]: a["segmentation"] for a in truth["annotations"]}
     boxes = coco.judge(truth, results, "bbox", max_detections)
-    scores: dict[str, Any] = {"bbox": coco.summarise(boxes, names)}
+    scores: dict[str, Any] = {"bbox": coco.summarise(boxes)}
     ious = {"bbox": coco.matrices(boxes)}
     del boxes  # as large as the results
     masks = coco.judge(truth, results, "segm", max_detections)
-    scores["segm"], ious["segm"] = coco.summarise(masks, names), coco.matrices(masks)
+    scores["segm"], ious["segm"] = coco.summarise(masks), coco.matrices(masks)
     pairs, ious["boundary"] = _boundaries(data, listed, ious["segm"], shapes, max_detections)
-    scores["boundary"] = coco.summarise(coco.judge_again(masks, ious["boundary"]), names)
+    scores["boundary"] = coco.summarise(coco.judge_again(masks, ious["boundary"]))
     scores["boundary"]["width"] = _boundary_widths(data)
     ranks = {"bbox": "box_score", "segm": "score", "boundary": "score"}
     found = {kind: hits(data, listed, ious[kind], max_detections, rank) for kind, rank in ranks.items()}

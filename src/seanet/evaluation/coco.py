@@ -22,12 +22,15 @@ def score(data: CocoData, results: list[dict], max_detections: int) -> dict[str,
     APs, APm, APl; AR1, AR10 and AR at one, ten and ``max_detections`` an image, ARs, ARm, ARl; ``per_class`` AP and
     AP50 by name.  Shares of one; None where the data hold no such object.
     """
-    known = {image.id for image in data.images}
-    results = [entry for entry in results if entry["image_id"] in known]
-    truth = ground_truth(data)
-    names = data.categories.names
-    scores: dict[str, Any] = {k: summarise(judge(truth, results, k, max_detections), names) for k in KINDS}
+    results, truth = within(data, results), ground_truth(data)
+    scores: dict[str, Any] = {kind: summarise(judge(truth, results, kind, max_detections)) for kind in KINDS}
     return scores | facts(data, len(results), max_detections)
+
+
+def within(data: CocoData, results: list[dict]) -> list[dict]:
+    """The results of images of ``data``, in their order."""
+    known = {image.id for image in data.images}
+    return [entry for entry in results if entry["image_id"] in known]
 
 
 def facts(data: CocoData, detections: int, max_detections: int) -> dict[str, int]:
@@ -114,8 +117,9 @@ def _run(evaluation: COCOeval_faster, limit: int) -> COCOeval_faster:
     return evaluation
 
 
-def summarise(evaluation: COCOeval_faster, names: tuple[str, ...]) -> dict[str, Any]:
+def summarise(evaluation: COCOeval_faster) -> dict[str, Any]:
     """AP and AR as ``score`` describes them."""
+    names = {category["id"]: category["name"] for category in evaluation.cocoGt.dataset["categories"]}
     precision = np.asarray(evaluation.eval["precision"])  # IoU, recall, class, area, detections
     recall = np.asarray(evaluation.eval["recall"])  # IoU, class, area, detections
     at = {iou: int(np.argmin(np.abs(evaluation.params.iouThrs - iou))) for iou in (0.5, 0.75)}
@@ -131,8 +135,8 @@ def summarise(evaluation: COCOeval_faster, names: tuple[str, ...]) -> dict[str, 
     summary |= {f"AR{AREAS[i][0]}": _mean(recall[..., i, last]) for i in (1, 2, 3)}
     return summary | {
         "per_class": {
-            name: {"AP": _mean(precision[:, :, k, 0, last]), "AP50": _mean(precision[at[0.5], :, k, 0, last])}
-            for k, name in enumerate(names)
+            names[id]: {"AP": _mean(precision[:, :, k, 0, last]), "AP50": _mean(precision[at[0.5], :, k, 0, last])}
+            for k, id in enumerate(evaluation.params.catIds)  # sorted, whatever the order of the data's labels
         }
     }
 

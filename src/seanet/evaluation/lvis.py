@@ -20,7 +20,7 @@ from seanet.data.coco import CocoData
 from seanet.data.files import read_lists
 from seanet.data.repairs import Findings
 from seanet.data.values import is_int
-from seanet.evaluation.coco import KINDS, Kind, facts, ground_truth, summarise
+from seanet.evaluation.coco import KINDS, Kind, facts, ground_truth, summarise, within
 
 DETECTIONS = 300  # of an image, in LVIS's own protocol
 MARK = b'"neg_category_ids"'
@@ -53,8 +53,7 @@ def score(data: CocoData, results: list[dict], max_detections: int = DETECTIONS)
     its category alone.
     """
     truth = _truth(data, read_federation(data))
-    known = {image.id for image in data.images}
-    results = [entry for entry in results if entry["image_id"] in known]
+    results = within(data, results)
     scores = {kind: _summary(_judge(truth, results, kind, max_detections), data.categories.names) for kind in KINDS}
     best = _best(results, max_detections, "score")
     unjudged = len(best) - len(_judged(truth, best))
@@ -173,7 +172,7 @@ def _judge(truth: dict[str, Any], results: list[dict], kind: Kind, limit: int) -
 def _summary(evaluation: COCOeval_faster, names: tuple[str, ...]) -> dict[str, Any]:
     """COCO's summary, with AP by frequency and without the recall of few detections."""
     categories = evaluation.cocoGt.dataset["categories"]
-    summary = summarise(evaluation, tuple(category["name"] for category in categories))
+    summary = summarise(evaluation)
     precision = np.asarray(evaluation.eval["precision"])[:, :, :, 0, 0]  # IoU, recall, class
     for group in FREQUENCIES:
         rows = [k for k, category in enumerate(categories) if category["frequency"] == group]
