@@ -312,8 +312,9 @@ def test_nearest(n, m, height, seed):
     (x, y), (column, row) = (np.divmod(keys, height) for keys in (points, targets))
     apart = (x[:, None] - column) ** 2 + (y[:, None] - row) ** 2
     with pytest.MonkeyPatch.context() as patch:
-        for few in (2**17, 0, 7):
+        for few, searches in ((2**17, 64), (0, 64), (7, 64), (7, 5), (7, 1)):
             patch.setattr(boundary, "FEW", few)
+            patch.setattr(boundary, "SEARCHES", searches)
             found = boundary.nearest(points, targets, height)
             np.testing.assert_array_equal(found[0], apart.min(1))
             np.testing.assert_array_equal(found[1], apart.min(0))

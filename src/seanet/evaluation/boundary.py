@@ -22,7 +22,8 @@ RATIO = 0.02  # of the diagonal: the width of Boundary IoU
 NAMES = ("1px", "3px", "8px", "0.5%", "1%", "2%")
 PIXELS = (1.0, 3.0, 8.0)
 SHARES = (0.005, 0.01, 0.02)
-COLUMNS = 4  # to either side that are searched before a point is compared with every target
+COLUMNS = 4  # to either side that are searched, at least, before a point is compared with every target
+SEARCHES = 64  # targets that can be compared with a point in the time that searching a column takes
 FEW = 2**16  # distances that are simply all computed, and as many at a time
 
 Size = tuple[int, int]
@@ -217,20 +218,22 @@ def _apart(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def _one_way(points: np.ndarray, targets: np.ndarray, stride: float) -> np.ndarray:
-    """Within one column the nearest is a neighbour in the sorted list, and a few columns to both sides settle most points
-    of close boundaries; the rest are compared with every target.
+    """Within one column the nearest is a neighbour in the sorted list, and some columns to both sides settle most points;
+    those that are still farther from all targets are compared with every one.
     """
     keys = np.concatenate([[-math.inf], targets[0] * stride + targets[1], [math.inf]])
     places = points[0] * stride + points[1]
     best = np.full(len(places), np.inf)
-    active = np.arange(len(places))
-    for k in range(COLUMNS + 1):
+    active, most = np.arange(len(places)), max(COLUMNS, targets.shape[1] // SEARCHES)
+    for k in range(most + 1):
         active = active[best[active] > k**2]
+        if not len(active):
+            break
         for place in (places[active] + side * stride for side in {k, -k}):
             after = np.searchsorted(keys, place)
             apart = np.minimum(place - keys[after - 1], keys[after] - place)
             best[active] = np.minimum(best[active], apart**2 + k**2)
-    far = np.flatnonzero(best > COLUMNS**2)
+    far = np.flatnonzero(best > most**2)
     step = max(1, FEW // targets.shape[1])
     for part in (far[at : at + step] for at in range(0, len(far), step)):
         best[part] = _apart(points[:, part], targets).min(1)
