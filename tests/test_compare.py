@@ -22,7 +22,8 @@ from seanet.evaluation.assess import assess
 from seanet.evaluation.bootstrap import draws, mean_precision
 from seanet.evaluation.boundary import NAMES
 from seanet.evaluation.compare import Change, Row, compare, figures
-from seanet.evaluation.sizes import hits_by_size, take
+from seanet.evaluation.matching import greedy, judged
+from seanet.evaluation.sizes import hits_by_size
 from seanet.report.cases import choose, view_of, wrong
 from seanet.report.charts import bar_chart, line_chart
 from seanet.report.comparison import Cell, _change, write_comparison
@@ -138,7 +139,7 @@ def test_hits_by_size_give_the_librarys_ap_on_coco(coco_mini):
 def test_objects_first_then_what_is_set_aside_and_crowds_are_shared():
     ious = np.array([[0.9, 0.6, 0.0], [0.9, 0.8, 0.0], [0.9, 0.0, 0.0], [0.0, 0.0, 0.7], [0.0, 0.0, 0.7]])
     crowd, aside = np.array([False, False, True]), np.array([True, False, True])
-    true, ignored = take(ious, crowd, aside, np.array([0.5, 0.75]))
+    true, ignored = judged(greedy(ious, crowd, np.array([0.5, 0.75]), aside), aside)
     assert true.tolist() == [[True, False, False, False, False], [False, True, False, False, False]]
     assert ignored.tolist() == [[False, True, False, True, True], [True, False, False, False, False]]
 

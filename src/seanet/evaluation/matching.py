@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,75 +19,91 @@ Ious = Mapping[tuple[int, int], np.ndarray]
 class Hits:
     """What AP is made of, for one kind and all classes: enough to compute it for any choice of the images.
 
-    Rows stand class by class, within a class image by image by rising id, within an image best first: a stable sort by
-    falling score within a class is the order in which AP ranks them.
+    Rows stand image by image by rising id, those of a class within an image best first: a stable sort by falling score
+    within a class is the order in which AP ranks them.
     """
 
     image: np.ndarray  # (D,) index into data.images
     label: np.ndarray  # (D,) 1..K
     score: np.ndarray  # (D,)
     true: np.ndarray  # (T, D) bool: took an object
-    ignored: np.ndarray  # (T, D) bool: took a crowd region
+    ignored: np.ndarray  # (T, D) bool: counts neither way, as what took a crowd region
     objects: np.ndarray  # (I, K) non-crowd objects of each image and class
 
 
-def greedy(ious: np.ndarray, crowd: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+class Cell(NamedTuple):
+    """The detections of one class in one image, best first: the rows of ``Hits`` that they are."""
+
+    image: int
+    label: int
+    score: np.ndarray  # (D,)
+    true: np.ndarray  # (T, D)
+    ignored: np.ndarray  # (T, D)
+
+
+def greedy(ious: np.ndarray, crowd: np.ndarray, thresholds: np.ndarray, aside: np.ndarray | None = None) -> np.ndarray:
     """The column that each detection takes at each threshold, -1 for none: (D, G), (G,) bool, (T,) -> (T, D).
 
     Detections choose best first: the free object of largest IoU not below the threshold, else a crowd region, which any
-    number may share.  Of equal IoUs the last column is taken, as COCO's code does.
+    number may share, or a free object that is set ``aside`` (G,).  Of equal IoUs the last column is taken, as COCO's
+    code does.
     """
     limits = np.minimum(thresholds, 1 - 1e-10)
     taken = np.full((len(limits), len(ious)), -1)
     near = np.flatnonzero((ious >= limits.min()).any(1))
     if not len(near):
         return taken
-    free = np.broadcast_to(~crowd, (len(limits), len(crowd))).copy()
-    rank = np.arange(len(limits))
+    later = crowd if aside is None else crowd | aside
+    groups = (~later, later) if later.any() else (~later,)
+    free, rank = np.ones((len(limits), len(crowd)), bool), np.arange(len(limits))
     for d in near:
-        best = _last_best(np.where(free, ious[d], -1.0))
-        hit = np.where(free[rank, best], ious[d, best], -1.0) >= limits
-        free[rank[hit], best[hit]] = False
-        if crowd.any():
-            region = _last_best(np.where(crowd, ious[d], -1.0)[None])[0]
-            taken[:, d] = np.where(hit, best, np.where(ious[d, region] >= limits, region, -1))
-        else:
-            taken[:, d] = np.where(hit, best, -1)
+        for group in groups:
+            values = np.where(group & free, ious[d], -1.0)
+            best = values.shape[1] - 1 - values[:, ::-1].argmax(1)
+            hit = np.flatnonzero((values[rank, best] >= limits) & (taken[:, d] < 0))
+            taken[hit, d] = best[hit]
+            free[hit, best[hit]] = crowd[best[hit]]
     return taken
 
 
-def _last_best(values: np.ndarray) -> np.ndarray:
-    return values.shape[1] - 1 - values[:, ::-1].argmax(1)
+def judged(taken: np.ndarray, aside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which detections of ``greedy`` are true, and which took what counts neither way, ``aside`` (G,): (T, D) each."""
+    ignored = np.append(aside, False)[taken]  # -1 is the one that was added
+    return (taken >= 0) & ~ignored, ignored
 
 
 def hits(data: CocoData, entries: list[list[dict]], ious: Ious, limit: int, rank: str = "score") -> Hits:
     """``entries`` of each image of ``data``, ranked by ``rank`` where they have it, else by score."""
-    ids = data.categories.ids
-    scores = [_scores(found, rank, limit) for found in entries]
-    crowds = [_crowds(image, ids) for image in data.images]
-    order = sorted(range(len(data.images)), key=lambda i: data.images[i].id)
-    cells = [(label, i) for label in range(1, len(ids) + 1) for i in order if ids[label - 1] in scores[i]]
-    lengths = [len(scores[i][ids[label - 1]]) for label, i in cells]
-    true = np.zeros((len(THRESHOLDS), sum(lengths)), bool)
-    ignored = np.zeros_like(true)
-    start = 0
-    for (label, i), length in zip(cells, lengths, strict=True):
-        key = data.images[i].id, ids[label - 1]
-        if key in ious:
-            crowd = crowds[i][ids[label - 1]]
-            taken = greedy(ious[key], crowd, THRESHOLDS)
-            on_crowd = (taken >= 0) & crowd[taken]
-            true[:, start : start + length] = (taken >= 0) & ~on_crowd
-            ignored[:, start : start + length] = on_crowd
-        start += length
-    objects = np.array([[np.sum(~found[id]) if id in found else 0 for id in ids] for found in crowds], np.int64)
+    cells: list[Cell] = []
+    objects = np.zeros((len(data.images), len(data.categories)), np.int64)
+    for i in by_id(data):
+        crowds = _crowds(data.images[i])
+        for label, crowd in crowds.items():
+            objects[i, label - 1] = np.count_nonzero(~crowd)
+        for category, scores in _scores(entries[i], rank, limit).items():
+            label, matrix = data.categories.label(category), ious.get((data.images[i].id, category))
+            true = ignored = np.zeros((len(THRESHOLDS), len(scores)), bool)
+            if matrix is not None:
+                true, ignored = judged(greedy(matrix, crowds[label], THRESHOLDS), crowds[label])
+            cells.append(Cell(i, label, scores, true, ignored))
+    return joined(cells, objects)
+
+
+def by_id(data: CocoData) -> list[int]:
+    """The images of ``data`` in the order in which the library goes through them."""
+    return sorted(range(len(data.images)), key=lambda i: data.images[i].id)
+
+
+def joined(cells: list[Cell], objects: np.ndarray) -> Hits:
+    lengths = [len(cell.score) for cell in cells]
+    none = np.zeros((len(THRESHOLDS), 0), bool)
     return Hits(
-        image=np.repeat(np.array([i for _, i in cells], np.int64), lengths),
-        label=np.repeat(np.array([label for label, _ in cells], np.int64), lengths),
-        score=np.concatenate([np.zeros(0), *(scores[i][ids[label - 1]] for label, i in cells)]),
-        true=true,
-        ignored=ignored,
-        objects=objects.reshape(len(data.images), len(ids)),
+        image=np.repeat(np.array([cell.image for cell in cells], np.int64), lengths),
+        label=np.repeat(np.array([cell.label for cell in cells], np.int64), lengths),
+        score=np.concatenate([np.zeros(0), *(cell.score for cell in cells)]),
+        true=np.concatenate([none, *(cell.true for cell in cells)], 1),
+        ignored=np.concatenate([none, *(cell.ignored for cell in cells)], 1),
+        objects=objects,
     )
 
 
@@ -98,9 +115,9 @@ def _scores(entries: list[dict], rank: str, limit: int) -> dict[int, np.ndarray]
     return {category: -np.sort(-np.array(scores, np.float64))[:limit] for category, scores in found.items()}
 
 
-def _crowds(image: ImageRecord, ids: tuple[int, ...]) -> dict[int, np.ndarray]:
-    """Category id -> (G,) bool, which of its annotations are crowd regions."""
+def _crowds(image: ImageRecord) -> dict[int, np.ndarray]:
+    """Label -> (G,) bool, which of its annotations are crowd regions."""
     found: dict[int, list[bool]] = {}
     for annotation in image.annotations:
-        found.setdefault(ids[annotation.label - 1], []).append(annotation.crowd)
-    return {category: np.array(crowd) for category, crowd in found.items()}
+        found.setdefault(annotation.label, []).append(annotation.crowd)
+    return {label: np.array(crowd) for label, crowd in found.items()}
