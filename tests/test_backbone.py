@@ -1,16 +1,18 @@
 """Backbones of timm: ConvNeXt and Swin, at any size, with their own ImageNet weights' names."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from builders import batch_of, target
 from seanet import config, weights
 from seanet.backbone import Backbone, NormedPyramid, build_backbone
 from seanet.detector import build, count_parameters
-from seanet.errors import UserError
+from seanet.errors import CheckpointError, UserError
 from seanet.recipes import recipe
 from seanet.settings import override
 
@@ -154,3 +156,39 @@ def test_imagenet_weights_come_by_name(name, monkeypatch):
     assert said == f"backbone: ImageNet weights of timm ({name.removeprefix('timm/')})"
     assert all((p == 0.25).all() for p in detector.backbone.body.parameters())
     assert not any((p == 0.25).all() for p in detector.backbone.fpn.parameters())
+
+
+@pytest.mark.parametrize(("name", "unused"), [("timm/convnext_atto", 4), (SWIN, 4), ("timm/resnet18", 2)])
+def test_a_file_of_timms_whole_network(name, unused, tmp_path, request):
+    """Its names are others than those of the network of features; timm itself says where they belong."""
+    if name == SWIN:
+        request.getfixturevalue("small_swin")
+    plain = name.removeprefix("timm/")
+    whole = timm.create_model(plain, pretrained=False).state_dict()
+    save_file(whole, tmp_path / "whole.safetensors")
+    wanted = timm.create_model(plain, True, pretrained_cfg_overlay={"state_dict": whole}, features_only=True)
+    settings = override(recipe("mask_rcnn_convnext_t"), [f"backbone.name={name}", "backbone.channels=16"])
+    detector = build(settings, 2)
+    file = replace(settings.backbone, weights=str(tmp_path / "whole.safetensors"))
+    # A classifier, and where there is one its norm.
+    assert f"({unused} of its tensors not used)" in weights.load_start(detector, file)
+    found = detector.backbone.body.network.state_dict()
+    assert found.keys() == wanted.state_dict().keys()
+    assert all(torch.equal(found[key], value) for key, value in wanted.state_dict().items())
+    with pytest.raises(CheckpointError, match="not of this backbone"):
+        weights.load_start(build(recipe("mask_rcnn_lite"), 2), file)
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError("no route to huggingface.co"), RuntimeError("No pretrained weights exist")]
+)
+def test_weights_that_cannot_be_fetched(failure, monkeypatch):
+    settings = override(recipe("mask_rcnn_convnext_t"), ["backbone.name=timm/convnext_atto", "backbone.channels=16"])
+    detector = build(settings, 2)
+
+    def unreachable(*args, **settings):
+        raise failure
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(UserError, match=f"could not be fetched .{failure}"):
+        weights.load_start(detector, settings.backbone, download=True)

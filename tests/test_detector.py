@@ -214,7 +214,12 @@ def test_timm_norms_freeze():
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [("backbone.name=resnet5000", "resnet5000"), ("backbone.name=timm/no_such_net", "no_such_net")],
+    [
+        ("backbone.name=resnet5000", "resnet5000"),
+        ("backbone.name=timm/no_such_net", "no_such_net"),
+        ("backbone.name=timm/resnet18.no_such_tag", "no_such_tag"),
+        ("backbone.name=timm/vit_tiny_patch16_224", r"strides \[16, 16, 16\]"),
+    ],
 )
 def test_unknown_backbones_are_named(change, says):
     pytest.importorskip("timm")

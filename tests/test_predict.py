@@ -188,6 +188,13 @@ def test_importing_into_seanet_takes_what_they_share():
     report = import_torchvision(build("seanet_r50", 2), theirs.state_dict())
     assert any(name.startswith("rpn.") for name in report.taken)
     assert all(name.startswith(("box_heads.", "mask_head.")) for name in report.unused + report.untouched)
+    cascade = import_torchvision(build("cascade_rcnn_r50", 2), theirs.state_dict())
+    boxes = [f"box_heads.0.box_predictor.bbox_pred.{part}" for part in ("bias", "weight")]
+    assert cascade.unused == boxes
+    assert "box_heads.0.box_head.fc6.weight" in cascade.taken
+    later = [name for name in cascade.untouched if name not in boxes]
+    assert len(later) == len(cascade.untouched) - 2
+    assert {name[:12] for name in later} == {"box_heads.1.", "box_heads.2."}
     with pytest.raises(CheckpointError, match="none of these"):
         import_torchvision(build("seanet_r50", 2), {"a": torch.zeros(1)})
 

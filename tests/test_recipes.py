@@ -75,7 +75,7 @@ def test_families_have_their_heads(backbone):
 
 
 def test_modern_backbones_are_trained_whole_by_adamw():
-    for backbone, name in (("convnext_t", "convnext_tiny"), ("swin_t", "swin_tiny_patch4_window7_224")):
+    for backbone, name in (("convnext_t", "convnext_tiny.fb_in1k"), ("swin_t", "swin_tiny_patch4_window7_224.ms_in1k")):
         config = recipe(f"seanet_{backbone}")
         assert (config.backbone.name, config.backbone.frozen_stages) == (f"timm/{name}", 0)
         assert (config.train.optimizer, config.train.lr, config.train.weight_decay) == ("adamw", 1e-4, 0.05)

@@ -112,7 +112,10 @@ def _timm(settings: config.Backbone) -> Backbone:
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name[:6]}*")[:3]) or "see timm.list_models()"
         raise ConfigError(f"backbone.name: timm has no model {name!r} ({near})", field="backbone.name", value=name)
-    network: Any = timm.create_model(name, features_only=True, pretrained=False, **_any_size(name))
+    try:
+        network: Any = timm.create_model(name, features_only=True, pretrained=False, **_any_size(name))
+    except RuntimeError as error:  # a tag that the model does not have, or no maps of features
+        raise ConfigError(f"backbone.name: {error}", field="backbone.name", value=settings.name) from error
     strides = network.feature_info.reduction()
     if not set(STRIDES) <= set(strides):
         raise ConfigError(f"backbone.name: {settings.name} gives maps of strides {strides}; 4, 8, 16 and 32 are needed")

@@ -26,7 +26,7 @@ class Part:
 class Backbone(Part):
     name: str = "resnet50"
     """``resnet50``, ``resnet101``, ``resnext101_64x4d``, ``mobilenet_v2`` of torchvision, or ``timm/NAME`` for any
-    timm model with ``features_only`` maps of strides 4, 8, 16 and 32."""
+    timm model of images of any size with ``features_only`` maps of strides 4, 8, 16 and 32."""
     weights: str = "imagenet"
     """What training starts from: ``none``; ``imagenet`` (carried by an installed package, or in torch's cache, or
     fetched when that is allowed); ``auto`` (the same without fetching, else none); or a file of weights."""

@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from seanet.config import (
     Backbone,
     Cascade,
+    ClassicBox,
+    ClassicMask,
     Config,
     Data,
     Detections,
@@ -21,8 +23,11 @@ from seanet.config import (
     Rpn,
     Sampling,
     Train,
+    Unscored,
 )
 from seanet.errors import ConfigError
+
+THREE_STAGES = Cascade(ious=(0.6, 0.7))
 
 
 def mask_rcnn(backbone: str) -> Config:
@@ -32,40 +37,29 @@ def mask_rcnn(backbone: str) -> Config:
 
 def seanet(backbone: str) -> Config:
     """SEANet: the box head with B-IoU and the mask head with edge attention on the same Mask R-CNN."""
-    config = mask_rcnn(backbone)
-    return replace(
-        config,
-        recipe=f"seanet_{backbone}",
-        box=FcnBox(convs=2 if backbone == "lite" else 4),
-        mask=EdgeMask(convs=2 if backbone == "lite" else 4, reduction=4 if backbone == "lite" else 16),
-        detections=replace(config.detections, nms=0.6),
-    )
+    heads = Config(recipe=f"seanet_{backbone}", box=FcnBox(), mask=EdgeMask(), detections=Detections(nms=0.6))
+    return BACKBONES[backbone](heads)
 
 
 def ms_rcnn(backbone: str) -> Config:
     """Mask Scoring R-CNN: the mask's predicted IoU is a factor of the score."""
-    return _scored(mask_rcnn(backbone), f"ms_rcnn_{backbone}")
+    return BACKBONES[backbone](Config(recipe=f"ms_rcnn_{backbone}", scoring=MaskIou()))
 
 
 def seanet_ms(backbone: str) -> Config:
     """SEANet's heads in Mask Scoring R-CNN: score = class x B-IoU x mask IoU (row 19)."""
-    return _scored(seanet(backbone), f"seanet_ms_{backbone}")
+    return replace(seanet(backbone), recipe=f"seanet_ms_{backbone}", scoring=ms_rcnn(backbone).scoring)
 
 
 def cascade_rcnn(backbone: str) -> Config:
-    """Cascade Mask R-CNN: three box heads in a row, whose boxes are those of all classes."""
-    config = mask_rcnn(backbone)
-    return replace(
-        config,
-        recipe=f"cascade_rcnn_{backbone}",
-        box=replace(config.box, class_agnostic=True),
-        cascade=Cascade(ious=(0.6, 0.7)),
-    )
+    """Cascade Mask R-CNN: three box heads in a row, each with one box for all classes."""
+    heads = Config(recipe=f"cascade_rcnn_{backbone}", box=ClassicBox(class_agnostic=True), cascade=THREE_STAGES)
+    return BACKBONES[backbone](heads)
 
 
 def seanet_cascade(backbone: str) -> Config:
     """SEANet's box head three times in a row: the best box of each RoI is the next stage's RoI (row 19)."""
-    return replace(seanet(backbone), recipe=f"seanet_cascade_{backbone}", cascade=Cascade(ious=(0.6, 0.7)))
+    return replace(seanet(backbone), recipe=f"seanet_cascade_{backbone}", cascade=THREE_STAGES)
 
 
 def mask_rcnn_fused(backbone: str) -> Config:
@@ -133,11 +127,6 @@ def _unsupervised(config: Config, name: str) -> Config:
     return replace(config, recipe=name, mask=replace(config.mask, edge_weight=0.0))
 
 
-def _scored(config: Config, name: str) -> Config:
-    lite = name.endswith("_lite")
-    return replace(config, recipe=name, scoring=MaskIou(convs=2, width=256) if lite else MaskIou())
-
-
 def paper_code(config: Config) -> Config:
     """What the authors' code does where the paper says nothing or something else (column "paper_code" of docs/paper.md)."""
     return replace(
@@ -174,15 +163,18 @@ def _x101(config: Config) -> Config:
 
 
 def _convnext_t(config: Config) -> Config:
-    return _modern(config, "timm/convnext_tiny")
+    return _modern(config, "timm/convnext_tiny.fb_in1k")
 
 
 def _swin_t(config: Config) -> Config:
-    return _modern(config, "timm/swin_tiny_patch4_window7_224")
+    return _modern(config, "timm/swin_tiny_patch4_window7_224.ms_in1k")
 
 
 def _modern(config: Config, name: str) -> Config:
-    """Trained whole, with the optimiser such networks are trained with; ``norm="batch"`` leaves their layer norms alone."""
+    """Trained whole, with the optimiser such networks are trained with; ``norm="batch"`` leaves their layer norms alone.
+
+    ``name`` says which weights: those of ImageNet's 1000 classes, as the ResNets have, not timm's choice of the day.
+    """
     return replace(
         config,
         backbone=Backbone(name=name, norm="batch", frozen_stages=0),
@@ -190,15 +182,26 @@ def _modern(config: Config, name: str) -> Config:
     )
 
 
+LIGHT: dict[type, dict[str, int]] = {
+    ClassicBox: {"width": 256},
+    FcnBox: {"convs": 2},
+    ClassicMask: {"convs": 2},
+    EdgeMask: {"convs": 2, "reduction": 4},
+    MaskIou: {"convs": 2, "width": 256},
+    Unscored: {},
+}
+
+
 def _lite(config: Config) -> Config:
-    """Made for a CPU: narrow, small images, few RoIs."""
+    """Made for a CPU: narrow, small images, few RoIs, light heads."""
     return replace(
         config,
         backbone=Backbone(name="mobilenet_v2", channels=64),
         rpn=Rpn(anchor_sizes=(16, 32, 64, 128, 256), before_nms=(500, 300), after_nms=(300, 100), sampled=128),
         sampling=Sampling(rois=64),
-        box=replace(config.box, width=256),
-        mask=replace(config.mask, convs=2),
+        box=replace(config.box, **LIGHT[type(config.box)]),
+        mask=replace(config.mask, **LIGHT[type(config.mask)]),
+        scoring=replace(config.scoring, **LIGHT[type(config.scoring)]),
         data=Data(short_sides=(256,), long_side=448),
         train=Train(batch=4, lr=0.08, schedule="cosine", warmup=100),
     )

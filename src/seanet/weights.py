@@ -6,8 +6,9 @@ Files of PyTorch are read with ``weights_only=True``: tensors in plain container
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,17 +52,33 @@ def _imagenet(detector: Detector, settings: config.Backbone, download: bool) -> 
         return _timm(body, settings, download)
     source, cached = _torchvision_weights(settings.name), cached_file(settings.name)
     if cached.is_file() or download:
-        _fill(body, source.get_state_dict(progress=True, check_hash=True), settings.name)
+        get = partial(source.get_state_dict, progress=True, check_hash=True, weights_only=True)
+        _fill(body, _fetched(settings.name, get), settings.name)
         return f"backbone: ImageNet weights of torchvision ({source})"
+    return _without(settings, f"which are not on this machine: --download fetches {cached.name}")
+
+
+def _without(settings: config.Backbone, hint: str) -> str:
+    """What is said where ImageNet's weights were not taken; UserError unless that is allowed."""
     if settings.weights == "auto":
         return f"backbone: random weights ({_how_to_get(settings.name)})"
     raise UserError(
-        f"{settings.name} starts from ImageNet weights, which are not on this machine: --download fetches"
-        f" {cached.name}, --set backbone.weights=FILE takes a file, and --set {' --set '.join(FROM_SCRATCH)}"
-        " trains from scratch",
+        f"{settings.name} starts from ImageNet weights, {hint}, --set backbone.weights=FILE takes a file, and"
+        f" --set {' --set '.join(FROM_SCRATCH)} trains from scratch",
         field="backbone.weights",
         value=settings.weights,
     )
+
+
+def _fetched(backbone: str, get: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """What ``get`` brings from a cache or the network, whose failures are the user's to mend."""
+    try:
+        return get()
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{backbone}: its ImageNet weights could not be fetched ({reason})", field="backbone.weights"
+        ) from error
 
 
 def at_hand(settings: config.Backbone) -> bool:
@@ -103,11 +120,9 @@ def _timm(body: nn.Module, settings: config.Backbone, download: bool) -> str:
 
     name = settings.name.removeprefix("timm/")
     if not download:
-        if settings.weights == "auto":
-            return f"backbone: random weights ({_how_to_get(settings.name)})"
-        raise UserError(f"{settings.name} starts from timm's ImageNet weights: --download lets timm fetch them")
-    weights = timm.create_model(name, features_only=True, pretrained=True).state_dict()
-    _fill(body, {f"network.{key}": value for key, value in weights.items()}, settings.name)
+        return _without(settings, "those of timm: --download lets timm fetch them")
+    made = partial(timm.create_model, name, features_only=True, pretrained=True)
+    _fill(body, _fetched(settings.name, lambda: made().state_dict()), settings.name)
     return f"backbone: ImageNet weights of timm ({name})"
 
 
@@ -136,18 +151,31 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _fill(body: nn.Module, weights: Mapping[str, Tensor], source: str) -> int:
     """Every tensor of the network must be among the weights; returns how many of the weights it has no use for."""
-    prefix = "features." if any(key.startswith("features.") for key in weights) else ""
-    weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    weights = {_name_in(body, key): value for key, value in weights.items()}
     wanted = body.state_dict()
     missing = [k for k in wanted if k not in weights and not k.endswith(COUNTER)]
     wrong = [k for k in wanted if k in weights and weights[k].shape != wanted[k].shape]
     if missing or wrong:
         raise CheckpointError(
             f"{source}: these weights are not of this backbone: {len(missing)} tensors are missing and"
-            f" {len(wrong)} have another shape, first {(missing + wrong)[0]}"
+            f" {len(wrong)} have another shape, first {(missing + wrong)[0]}",
+            file=source,
         )
     body.load_state_dict({k: weights[k] for k in wanted if k in weights}, strict=False)
     return len(weights.keys() - wanted.keys())
+
+
+def _name_in(body: nn.Module, name: str) -> str:
+    """What the backbone calls a tensor of the whole network it is a part of.
+
+    torchvision's MobileNet keeps all but its classifier under ``features``; timm's networks of features lie in ``network``
+    and have, for one, ``stages_0`` in place of ``stages.0``.
+    """
+    if not hasattr(body, "network"):
+        return name.removeprefix("features.")
+    first, _, rest = name.partition(".")
+    number, _, inner = rest.partition(".")
+    return f"network.{first}_{number}.{inner}" if hasattr(body.network, f"{first}_{number}") else f"network.{name}"
 
 
 @dataclass(frozen=True)
@@ -170,7 +198,8 @@ TORCHVISION_NAMES = {
 def import_torchvision(model: Model | Detector, state_dict: Mapping[str, Tensor]) -> Imported:
     """Takes the weights of a torchvision Mask R-CNN: all of them for ``mask_rcnn_*``, backbone, FPN and RPN for SEANet.
 
-    A tensor of another shape (a different number of classes, say) is left out and named in what is returned.
+    In a cascade they go to the first box head.  A tensor of another shape (a different number of classes, or one box for
+    all of them) is left out and named in what is returned, as is what torchvision has no weights for.
     """
     detector = model.detector if isinstance(model, Model) else model
     ours = detector.state_dict()
