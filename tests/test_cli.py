@@ -62,6 +62,20 @@ def test_recipes():
     assert all(name in seanet("recipes").stdout for name in RECIPES)
 
 
+def test_options_of_recipes_that_would_be_ignored(tmp_path):
+    assert "--table" in seanet("recipes", "--runs", tmp_path, code=2).stderr
+    assert "--all" in seanet("recipes", "--all", "--table", 2, code=2).stderr
+    file = tmp_path / "run.json"
+    file.write_text("{}")
+    assert f"{file} is no folder" in seanet("recipes", "--table", 2, "--runs", file, code=2).stderr
+
+
+def test_lists_of_commands_show_whole_sentences():
+    for group in ((), ("data",), ("data", "convert")):
+        lines = seanet(*group, "--help").output.partition("Commands:")[2].splitlines()
+        assert not [line for line in lines if line.endswith("...")]
+
+
 def test_mistakes_are_one_message_and_exit_code_2(tmp_path):
     result = seanet("train", "seanet_lit", "--data", tmp_path, code=2)
     assert result.stderr.startswith("error: there is no recipe named 'seanet_lit': did you mean seanet_lite")
@@ -154,6 +168,16 @@ def test_val(scenes, checkpoint, tmp_path):
     assert "segm" in table
     assert "crescent" in table
     assert "only detections" in seanet("val", checkpoint, "--data", scenes, "--set", "mask.convs=1", code=2).stderr
+    said = seanet("val", checkpoint, "--data", scenes, "--device", "abacus", code=2).stderr
+    assert "error: device 'abacus' cannot be used" in said
+
+
+def test_val_of_a_model_on_data_without_objects(scenes, checkpoint, tmp_path):
+    content = json.loads((scenes / "annotations" / "instances_val.json").read_text())
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(content | {"annotations": []}))
+    (tmp_path / "val").symlink_to(scenes / "val")
+    assert "no object" in seanet("val", checkpoint, "--data", tmp_path, code=2).stderr
 
 
 def test_predict_goes_on_after_bad_files(scenes, checkpoint, tmp_path):

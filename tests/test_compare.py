@@ -265,6 +265,12 @@ def test_differences_that_round_to_nothing_have_no_sign():
     assert _change(Change(math.nan, math.nan, math.nan), row) == Cell("-")
 
 
+def test_an_interval_that_leaves_out_zero_does_not_end_at_it():
+    row = Row("k", "g", "n", "share", 1, (0.0,), ())
+    assert _change(Change(-0.067, -0.103, -0.0004), row) == Cell("−6.7", "−10.3 … −0.04", "worse")
+    assert _change(Change(-0.067, -0.103, 0.0), row) == Cell("−6.7", "−10.3 … 0.0", "")
+
+
 def test_bars_are_as_long_as_their_values():
     nan = float("nan")
     svg = bar_chart({"a & b": [0.5, 0.25], "none": [nan, 0.0]}, ["A <1>", "B"], "T", width=420)
@@ -325,6 +331,7 @@ def test_mistakes_are_one_sentence(squares):
     assert "two to 8" in refused(squares, *[good] * 9)
     assert "does not exist" in refused(squares, good, squares.parent / "no.json")
     assert "is a folder" in refused(squares, good, good, options=("--out", squares))
+    assert "--device" in refused(squares, good, good, options=("--device", "cpu"))
     assert "--data" in seanet("compare", good, good, code=2).stderr
     other = squares.parent / "other.json"
     other.write_text(json.dumps([entry(i, 8, 8) for i in (1, 41, 42)]))

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seanet.errors import UserError
 from seanet.report import draw
 from seanet.report.charts import line_chart, ticks
+from seanet.report.files import write_whole
 from seanet.report.page import write_page
 
 GREY = np.full((60, 80, 3), 100, np.uint8)
@@ -133,6 +135,31 @@ def test_chart_is_sound_for_any_series():
             points = [tuple(map(float, p.split(","))) for p in line.get("points").split()]
             assert len(points) <= 300
             assert all(0 <= x <= 560 and 0 <= y <= 300 for x, y in points)
+
+
+def test_the_diagonal_leads_from_corner_to_corner():
+    tree = ElementTree.fromstring(line_chart({"a": [(0.2, 0.1)]}, "T", up_to=(1, 1), diagonal="equal"))
+    dashed = [path.get("d") for path in tree.iter("path") if path.get("stroke-dasharray")]
+    legend, line = dashed
+    assert line == "M58.0 256.0L546.0 56.0"
+    assert legend != line
+    assert [text.text for text in tree.iter("text")].count("equal") == 1
+    assert len(list(tree.iter("rect"))) == 1, "the diagonal is no series"
+
+
+def test_shares_that_are_all_zero_have_an_axis_from_zero_to_one():
+    texts = [text.text for text in ElementTree.fromstring(line_chart({"a": [(1, 0), (3, 0)]}, "T")).iter("text")]
+    assert "-1" not in texts
+    assert "0" in texts
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "folder", tmp_path / "file" / "page.html"):
+        with pytest.raises(UserError, match=f"{path}: cannot be written"):
+            write_whole(path, b"")
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "file"}
 
 
 def test_legend_breaks_into_rows():

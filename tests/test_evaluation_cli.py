@@ -97,6 +97,19 @@ def test_mistakes(case):
     assert "an annotation file" in seanet("val", truth, "--data", folder, code=2).stderr
 
 
+def test_what_cannot_be_is_refused_before_a_model_is_read(case):
+    """The folder stands for a model: reading it would be another mistake."""
+    folder, _, file, _ = case
+    args = ("val", folder, "--data", folder)
+    for option in (("--per-class",), ("--no-boundary",), ("--max-detections", 3), ("--results", folder / "new.json")):
+        assert "with --fixed-boxes nothing is detected" in seanet(*args, "--fixed-boxes", *option, code=2).stderr
+    assert "--results" in seanet(*args, "--results", folder, code=2).stderr
+    assert "no folder" in seanet(*args, "--results", file / "new.json", code=2).stderr
+    for out in ("", folder):
+        assert "is a folder" in seanet("analyse", file, "--data", folder, "--out", out, code=2).stderr
+    assert "no folder" in seanet("analyse", file, "--data", folder, "--out", file / "page.html", code=2).stderr
+
+
 def test_results_never_wait_for_torch(case):
     folder, _, file, _ = case
     args = ["val", str(file), "--data", str(folder)]

@@ -127,11 +127,21 @@ def build(recipe: str | Config, classes: int | Iterable[str]) -> Model:
 
 def load(path: str | Path, device: torch.device | str | None = None) -> Model:
     """The model of a checkpoint or of a run's folder, on ``device`` (default: a GPU if there is one)."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _require_device(device)
     weights, meta = checkpoint.read_model(path)
     detector = Detector(meta.config, len(meta.classes))
     checkpoint.load_whole(detector, weights, path)
     model = Model(detector.eval(), meta.config, Categories(meta.category_ids, meta.classes))
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return model.to(device)
+
+
+def _require_device(device: torch.device | str) -> None:
+    try:
+        torch.zeros(1, device=device).tolist()
+    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without a kind of device
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {str(device)!r} cannot be used ({reason}): name another, such as cpu") from None
 
 
 @dataclass(frozen=True)

@@ -6,33 +6,44 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import Data, Device, Json, counter, emit, require, say
+from seanet.cli.options import (
+    LIMIT,
+    MEASURED,
+    Data,
+    Device,
+    Json,
+    MaxDetections,
+    Split,
+    counter,
+    emit,
+    require,
+    require_place,
+    say,
+)
 from seanet.errors import UserError
-
-LIMIT = 100  # detections of an image, where no model says how many
 
 
 @app.command()
 def analyse(
-    run: Annotated[
-        Path,
-        typer.Argument(metavar="RUN", help="A checkpoint, the folder of a run, or anybody's COCO results (.json)."),
-    ],
+    run: Annotated[Path, typer.Argument(metavar="MODEL", help=MEASURED)],
     data: Data = None,
-    split: Annotated[str, typer.Option(help="Which annotations of the data set.")] = "val",
+    split: Split = "val",
     out: Annotated[Path | None, typer.Option(metavar="HTML", help="Write a page with charts.")] = None,
-    max_detections: Annotated[int | None, typer.Option(min=1, help="Detections of an image that count.")] = None,
+    max_detections: MaxDetections = None,
     device: Device = None,
     json_: Json = False,
 ) -> None:
-    """Where AP is lost: classes, boxes, masks, duplicates; what boxes cut off; how far predicted IoUs can be trusted.
+    """Show where AP is lost, and how far predicted IoUs can be trusted.
 
-    Of results (.json) only what needs no model is told.
+    What true classes, boxes and masks, and no duplicates, would gain; what boxes cut off; whether predicted IoUs and
+    scores are right.  Of results (.json) only what needs no model is told.
     """
     if data is None:
         raise UserError("--data DIR is needed: the folder of a COCO-style data set")
     require(run, "a checkpoint, the folder of a run or a file of results")
     require(data, "a folder of data")
+    if out is not None:
+        require_place(out, "--out")
     if run.suffix == ".json" and device:
         raise UserError(f"{run} holds results: --device is for checkpoints")
     found = (

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import Data, Device, Json, emit, require, say
+from seanet.cli.options import Data, Device, Json, Split, emit, require, require_place, say
 from seanet.errors import UserError
 
 
@@ -15,29 +15,36 @@ def compare(
     models: Annotated[
         list[Path],
         typer.Argument(
-            metavar="A B [C ...]", help="Runs, checkpoints or COCO results files (.json) of anybody's models."
+            metavar="MODELS", help="Two to eight checkpoints, folders of runs, or anybody's COCO results (.json)."
         ),
     ],
     data: Data = None,
-    split: Annotated[str, typer.Option(help="Which annotations of the data set.")] = "val",
+    split: Split = "val",
     out: Annotated[Path, typer.Option(metavar="HTML", help="The page.")] = Path("compare.html"),
-    max_detections: Annotated[int, typer.Option(min=1, help="Detections of an image that count.")] = 100,
+    max_detections: Annotated[int, typer.Option(metavar="N", min=1, help="Detections of an image that count.")] = 100,
     device: Device = None,
-    images: Annotated[int, typer.Option(min=0, help="Objects shown in pictures.")] = 12,
-    resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Draws of the images, for intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    images: Annotated[int, typer.Option(metavar="N", min=0, help="Objects shown in pictures.")] = 12,
+    resamples: Annotated[
+        int, typer.Option(metavar="N", min=100, max=100_000, help="Draws of the images, for intervals.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the draws.")] = 0,
     json_: Json = False,
 ) -> None:
-    """Compare models on the same data, on a page with figures, intervals, charts and pictures."""
+    """Compare models on the same data, on one page.
+
+    The first is A, with which all others are compared: figures, intervals of the differences, charts, and the objects
+    whose boundaries differ most.
+    """
     if len(models) < 2:
         raise UserError(f"a comparison takes at least two models or results files, got only {models[0]}")
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder: name a file for the page, such as {out / 'compare.html'}")
     if data is None:
         raise UserError("--data DIR is needed: the folder of a COCO-style data set")
     require(data, "a folder of data")
     for model in models:
         require(model, "a checkpoint, the folder of a run, or a COCO results file")
+    if device and all(model.suffix == ".json" for model in models):
+        raise UserError("all models are files of results: --device is for checkpoints")
+    require_place(out, "--out")
     from seanet.data.coco import find_split, read_coco
     from seanet.evaluation.compare import compare as measure
     from seanet.report.comparison import lines, write_comparison

@@ -7,23 +7,26 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import Json, counter, emit, require
+from seanet.cli.options import Json, Split, counter, emit, require
 from seanet.errors import UserError
 
-data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make data sets.")
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
-convert_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Convert data sets from and to COCO's.")
+convert_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 data_app.add_typer(convert_app, name="convert")
 
 
 @data_app.callback()
 def data_root() -> None:
-    """Make data sets."""
+    """Make data sets, and convert those of others."""
 
 
 @convert_app.callback()
 def convert_root() -> None:
-    """Convert data sets from and to COCO's.  Images stay where they are: OUT/images is a link to them."""
+    """Convert data sets to COCO's format.
+
+    Images stay where they are: OUT/images is a link to them.
+    """
 
 
 @data_app.command()
@@ -32,7 +35,7 @@ def synth(
     images: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 200,
     val: Annotated[int | None, typer.Option(min=0, help="Images to evaluate on.  [a fifth as many]")] = None,
     size: Annotated[int, typer.Option(min=64, max=4096, help="Pixels a side.")] = 256,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes.")] = 0,
     backgrounds: Annotated[Path | None, typer.Option(metavar="DIR", help="Photographs to use as ground.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that draw.  [one for each core, where that pays]")
@@ -53,7 +56,10 @@ def cityscapes(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where annotations/ and the link images go.")],
     json_: Json = False,
 ) -> None:
-    """Cityscapes' eight classes with exact masks; groups become crowd regions."""
+    """Convert Cityscapes, with exact masks.
+
+    The eight classes with instances; groups become crowd regions.
+    """
     require(source, "the folder that holds gtFine and leftImg8bit")
     from seanet.data.cityscapes import convert, find_splits
     from seanet.data.converting import link_images
@@ -68,10 +74,13 @@ def lvis(
     annotations: Annotated[Path, typer.Argument(metavar="JSON", help="lvis_v1_train.json or lvis_v1_val.json.")],
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="The folder of COCO's train2017 and val2017.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where annotations/ and the link images go.")],
-    split: Annotated[str | None, typer.Option(help="train or val.  [as the file's name ends]")] = None,
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="train or val.  [as the file's name ends]")] = None,
     json_: Json = False,
 ) -> None:
-    """LVIS v1, with what it says about the categories that its images were searched for."""
+    """Convert LVIS v1.
+
+    With what it says about the categories that its images were searched for.
+    """
     require(annotations, "the annotations of LVIS v1")
     require(images, "the folder of COCO's train2017 and val2017")
     from seanet.data.converting import link_images
@@ -87,18 +96,21 @@ def cityscapes_results(
     results: Annotated[Path, typer.Argument(metavar="JSON", help="What  seanet val --results  wrote.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="The converted data set.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.")],
-    split: Annotated[str, typer.Option(help="Which annotations of the data set.")] = "val",
+    split: Split = "val",
     json_: Json = False,
 ) -> None:
-    """Detections as Cityscapes' own evaluation and its server take them."""
+    """Write results as Cityscapes takes them.
+
+    For its own evaluation and its server: a text file and masks for each image.
+    """
     require(results, "a COCO results file")
     from seanet.data.cityscapes import results as files
     from seanet.data.coco import find_split, read_coco
     from seanet.evaluation.results import read_results
     from seanet.report.files import write_whole
 
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: name a new or empty folder, as old results would count too", file=out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} is no empty folder: name a new or empty one, as old results would count too", file=out)
     truth = read_coco(*find_split(data, split))
     entries = read_results(results, truth)
     for name, content in files(truth, entries):

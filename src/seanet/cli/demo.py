@@ -12,11 +12,14 @@ from seanet.cli.options import Json, complete_recipe, emit, say
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything is written.")] = Path("runs/demo"),
-    recipe: Annotated[str, typer.Option(autocompletion=complete_recipe)] = "seanet_lite",
+    recipe: Annotated[str, typer.Option(help="What to train.", autocompletion=complete_recipe)] = "seanet_lite",
     steps: Annotated[int, typer.Option(min=10, help="Steps to train.")] = 280,
     json_: Json = False,
 ) -> None:
-    """Draw scenes, train on them, and show the masks: no data, no downloads, a CPU will do."""
+    """Draw scenes, train on them, and show the masks.
+
+    Needs no data and no download; a CPU will do.
+    """
     from seanet.recipes import recipe as named
 
     named(recipe)

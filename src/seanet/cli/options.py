@@ -1,6 +1,7 @@
 """What several commands share: their options, and how they speak."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +38,16 @@ Data = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder of a COCO-style data set: annotations/ beside the folders of images."),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is when left out.")]
+Split = Annotated[str, typer.Option(metavar="NAME", help="Which annotations of the data set, such as train2017.")]
+MaxDetections = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Detections of an image that count.  [as the model has it; 100 of results]"),
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.  [cuda where there is one, else cpu]")
+]
+MEASURED = "A checkpoint, the folder of a run, or anybody's COCO results (.json)."
+LIMIT = 100  # detections of an image, where no model says how many
 
 
 def say(message: str) -> None:
@@ -63,6 +73,17 @@ def require(path: Path, what: str) -> None:
     """Name a missing path before torch is waited for."""
     if not path.exists():
         raise UserError(f"{path} does not exist: expected {what}", file=str(path))
+
+
+def require_place(file: Path, option: str) -> None:
+    """Refuse a file that could not be written, before anything is computed for it."""
+    if file.is_dir():
+        raise UserError(f"{option} {file} is a folder: name a file in it")
+    above = next(folder for folder in file.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UserError(f"{option} {file} cannot be written: {above} is no folder")
+    if not os.access(above, os.W_OK):
+        raise UserError(f"{option} {file} cannot be written: {above} may not be written to")
 
 
 def adjust(model: Any, assignments: list[str]) -> None:

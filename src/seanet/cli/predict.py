@@ -15,7 +15,7 @@ from seanet.errors import UserError
 def predict(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint, or the folder of a run.")],
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUTS...", help="Images, folders of images, patterns such as 'a/*.jpg'.")
+        list[str], typer.Argument(metavar="INPUTS", help="Images, folders of images, patterns such as 'a/*.jpg'.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results are written.")] = Path("predictions"),
     score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what scores less.")] = 0.5,

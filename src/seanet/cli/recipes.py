@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import Json, Set, complete_recipe, emit, require, say
+from seanet.cli.options import Json, Set, complete_recipe, emit, say
+from seanet.errors import UserError
 from seanet.papers import paper_table
 from seanet.report.tables import beside, describe, table_lines
 
@@ -16,14 +17,16 @@ def info(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE_OR_CHECKPOINT", help="A recipe, a checkpoint or a run.", autocompletion=complete_recipe
+            metavar="RECIPE_OR_CHECKPOINT",
+            help="A recipe, a checkpoint, or the folder of a run.",
+            autocompletion=complete_recipe,
         ),
     ],
     classes: Annotated[int | None, typer.Option(min=1, help="Classes of a recipe's model.  [80]")] = None,
     set_: Set = None,
     json_: Json = False,
 ) -> None:
-    """Parameters and settings of a model."""
+    """Show the parameters and settings of a model."""
     from seanet.recipes import EVERY, recipe
     from seanet.settings import override, to_dict
 
@@ -57,22 +60,25 @@ def info(
 def recipes(
     every: Annotated[bool, typer.Option("--all", help="The rows of the paper's ablations too.")] = False,
     table: Annotated[
-        int | None, typer.Option(metavar="N", help="A table of the paper: its rows as recipes, its figures and ours.")
+        int | None,
+        typer.Option(metavar="N", help="Table 1, 2, 3, 4 or 6 of the paper, beside our runs."),
     ] = None,
-    runs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where --table looks for runs of ours.  [runs]")
-    ] = None,
+    runs: Annotated[Path | None, typer.Option(metavar="DIR", help="Where --table looks for our runs.  [runs]")] = None,
     json_: Json = False,
 ) -> None:
     """List the models that can be trained, or a table of the paper."""
     if table is not None:
-        if runs is not None:
-            require(runs, "a folder with the folders of runs")
+        if every:
+            raise UserError("--all lists recipes and --table shows a table: name one of them")
+        if runs is not None and not runs.is_dir():
+            raise UserError(f"{runs} is no folder: expected the one that holds the folders of runs", file=runs)
         found = beside(paper_table(table), runs or Path("runs"))
         for line in found["left_out"]:
             say(f"left out: {line}")
         emit(found, json_, "\n".join(table_lines(found)))
         return
+    if runs is not None:
+        raise UserError("--runs belongs to --table N: name a table of the paper")
     from seanet.recipes import ABLATIONS, EVERY, RECIPES
 
     lines = {name: describe(config) for name, config in (EVERY if every else RECIPES).items()}

@@ -21,19 +21,29 @@ def train(
     ],
     data: Data = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run.  [runs/RECIPE]")] = None,
-    train_json: Annotated[Path | None, typer.Option(help="Annotations to train on, instead of --data.")] = None,
-    train_images: Annotated[Path | None, typer.Option(help="Their images.")] = None,
-    val_json: Annotated[Path | None, typer.Option(help="Annotations to evaluate on.")] = None,
-    val_images: Annotated[Path | None, typer.Option(help="Their images.")] = None,
+    train_json: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="Annotations to train on, instead of those in --data.")
+    ] = None,
+    train_images: Annotated[Path | None, typer.Option(metavar="DIR", help="Their images.")] = None,
+    val_json: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="Annotations to evaluate on, instead of those in --data.")
+    ] = None,
+    val_images: Annotated[Path | None, typer.Option(metavar="DIR", help="Their images.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="YAML", help="Settings on top of the recipe's.")] = None,
     set_: Set = None,
-    epochs: Annotated[float | None, typer.Option(help="train.epochs")] = None,
-    steps: Annotated[int | None, typer.Option(help="train.steps")] = None,
-    batch: Annotated[int | None, typer.Option(help="train.batch")] = None,
-    lr: Annotated[float | None, typer.Option(help="train.lr")] = None,
-    devices: Annotated[int | None, typer.Option(help="train.devices")] = None,
-    workers: Annotated[int | None, typer.Option(help="train.workers")] = None,
-    seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
+    epochs: Annotated[float | None, typer.Option(metavar="N", help="Passes over the images (train.epochs).")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Steps, instead of epochs (train.steps).")] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Images of a step, on all devices (train.batch).")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Learning rate for 16 images a step (train.lr).")
+    ] = None,
+    devices: Annotated[int | None, typer.Option(metavar="N", help="GPUs (train.devices).")] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes that read images, for each device (train.workers).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of everything drawn (train.seed).")] = None,
     init: Annotated[Path | None, typer.Option(metavar="CKPT", help="Checkpoint whose weights to start from.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Allow fetching the backbone's weights.")] = False,

@@ -7,51 +7,66 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import Data, Device, Json, Set, adjust, counter, emit, require
+from seanet.cli.options import (
+    LIMIT,
+    MEASURED,
+    Data,
+    Device,
+    Json,
+    MaxDetections,
+    Set,
+    Split,
+    adjust,
+    counter,
+    emit,
+    require,
+    require_place,
+)
 from seanet.errors import UserError
 from seanet.report.text import table
-
-LIMIT = 100  # detections of an image, where no model says how many
 
 
 @app.command()
 def val(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CHECKPOINT", help="A checkpoint, the folder of a run, or anybody's COCO results (.json)."
-        ),
-    ],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MEASURED)],
     data: Data = None,
-    split: Annotated[str, typer.Option(help="Which annotations of the data set.")] = "val",
-    max_detections: Annotated[int | None, typer.Option(min=1, help="Detections of an image that count.")] = None,
+    split: Split = "val",
+    max_detections: MaxDetections = None,
     boundary: Annotated[
         bool, typer.Option("--boundary/--no-boundary", help="Boundary AP, and accuracy along the objects' boundaries.")
     ] = True,
     fixed: Annotated[
         bool,
-        typer.Option("--fixed-boxes", help="Masks of the true classes in the true boxes instead: the mask head alone."),
+        typer.Option("--fixed-boxes", help="The mask head alone instead: masks of the true classes in the true boxes."),
     ] = False,
-    results: Annotated[Path | None, typer.Option(metavar="JSON", help="Write the detections in COCO's format.")] = None,
+    results: Annotated[Path | None, typer.Option(metavar="JSON", help="Write the detections as COCO results.")] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="The numbers of each class too.")] = False,
     set_: Set = None,
     device: Device = None,
     json_: Json = False,
 ) -> None:
-    """COCO metrics and boundary metrics of a checkpoint or of results."""
+    """Measure a model, or anybody's results.
+
+    COCO's AP of boxes and masks, Boundary AP, and accuracy in bands along the objects' boundaries.
+    """
     if data is None:
         raise UserError("--data DIR is needed: the folder of a COCO-style data set")
-    require(checkpoint, "a checkpoint, the folder of a run or a file of results")
+    require(model, "a checkpoint, the folder of a run or a file of results")
     require(data, "a folder of data")
-    if checkpoint.suffix == ".json":
+    if results is not None:
+        require_place(results, "--results")
+    if model.suffix == ".json":
         if set_ or device or results or fixed:
             options = "--set, --device, --results and --fixed-boxes"
-            raise UserError(f"{checkpoint} holds results: {options} are for checkpoints")
-        found = score_file(checkpoint, data, split, max_detections or LIMIT, boundary)
+            raise UserError(f"{model} holds results: {options} are for checkpoints")
+        found = score_file(model, data, split, max_detections or LIMIT, boundary)
     elif fixed:
-        return in_true_boxes(checkpoint, data, split, set_ or [], device, json_)
+        if results or max_detections or per_class or not boundary:
+            options = "--results, --max-detections, --per-class and --no-boundary"
+            raise UserError(f"with --fixed-boxes nothing is detected: leave out {options}")
+        return in_true_boxes(model, data, split, set_ or [], device, json_)
     else:
-        found = run_model(checkpoint, data, split, max_detections, boundary, results, set_ or [], device)
+        found = run_model(model, data, split, max_detections, boundary, results, set_ or [], device)
     return emit(found, json_, table(found, per_class))
 
 
@@ -87,6 +102,8 @@ def run_model(
     changes: list[str],
     device: str | None,
 ) -> dict[str, Any]:
+    from seanet.data.coco import find_split, read_coco
+    from seanet.evaluation.oracle import require_objects
     from seanet.evaluation.run import evaluate
     from seanet.predict import load
 
@@ -94,8 +111,10 @@ def run_model(
     adjust(model, changes)
     if limit is not None:
         model.limited(limit=limit)
+    truth = read_coco(*find_split(data, split), categories=model.categories)
+    require_objects(truth)
     entries: list[dict] = []
-    found = evaluate(model, data, split=split, boundary=boundary, results=entries, progress=counter("evaluated"))
+    found = evaluate(model, truth, boundary=boundary, results=entries, progress=counter("evaluated"))
     if results is not None:
         from seanet.report.files import write_whole
 

@@ -12,7 +12,7 @@ from seanet.evaluation.oracle import ORACLES
 from seanet.report.charts import STROKES, bar_chart, line_chart
 
 KINDS = {"bbox": "Box", "segm": "Mask", "boundary": "Boundary"}
-PREDICTED = {"box_iou": "box IoU", "mask_iou": "mask IoU", "score": "score"}
+PREDICTED = {"box_iou": "predicted box IoU", "mask_iou": "predicted mask IoU", "score": "score"}
 TRUE = {"box_iou": "true IoU of the box", "mask_iou": "true IoU of the mask", "score": "true IoU of the mask"}
 SIZES = ("all", "small", "medium", "large")
 LOSS = {"mean": "mean", "median": "median", "over 1%": "> 1%", "over 5%": "> 5%", "over 10%": "> 10%"}
@@ -49,7 +49,7 @@ def _clipping(found: Mapping[str, Any]) -> list[str]:
         row = found[size]
         counts = f"{row['objects']:9}{row['found']:9}"
         lines.append(size.ljust(20) + counts + "".join(_share(row[key]) for key in LOSS))
-    return lines
+    return [*lines, "found: by a box of the class, at an IoU of at least .5; shares are of these objects"]
 
 
 def _trust(found: Mapping[str, Any]) -> list[str]:
@@ -57,19 +57,20 @@ def _trust(found: Mapping[str, Any]) -> list[str]:
     if not known:
         return []
     lines = [
-        "prediction, against".ljust(36) + "".join(f"{name:>12}" for name in ("detections", "rank corr.", "bias", "ECE"))
+        "prediction, against".ljust(42) + "".join(f"{name:>12}" for name in ("detections", "rank corr.", "bias", "ECE"))
     ]
     for name, part in known.items():
         numbers = "".join(_number(part[key]) for key in ("spearman", "bias", "ece"))
-        lines.append(f"{PREDICTED[name]}, {TRUE[name]}".ljust(36) + f"{part['detections']:12}" + numbers)
+        lines.append(f"{PREDICTED[name]}, {TRUE[name]}".ljust(42) + f"{part['detections']:12}" + numbers)
         if located := part["located"]:
             numbers = "".join(_number(located[key]) for key in ("spearman", "bias", "ece"))
-            lines.append("  where that is at least .5".ljust(36) + f"{located['detections']:12}" + numbers)
+            lines.append("  where that is at least .5".ljust(42) + f"{located['detections']:12}" + numbers)
+    lines.append("bias: predicted less true; ECE: mean distance of the two, over ten bins of the prediction, below")
     for name, part in known.items():
         if part["bins"]:
-            lines += ["", f"{PREDICTED[name]:<12}{'count':>10}{'predicted':>12}{'true':>12}"]
+            lines += ["", f"{PREDICTED[name]:<20}{'count':>10}{'predicted':>12}{'true':>12}"]
             lines += [
-                f"{_range(b):<12}{b['count']:10}{_number(b['predicted'])}{_number(b['true'])}"
+                f"{_range(b):<20}{b['count']:10}{_number(b['predicted'])}{_number(b['true'])}"
                 for b in part["bins"]
                 if b["count"]
             ]
@@ -120,14 +121,16 @@ def write_analysis(path: Path | str, found: Mapping[str, Any], title: str) -> Pa
 
 
 NOTES = (
-    "Each bar shows the AP that the same detections, with the same scores, would have if one part of them were right. "
-    "A detection's object is the one that its box overlaps most, at an IoU of at least .5, of its own class unless "
+    "Each bar shows the AP, from 0 to 1, that the same detections with the same scores would have if one part of them were "
+    "right. A detection's object is the one that its box overlaps most, at an IoU of at least .5, of its own class unless "
     "classes are put right. Masks in mended boxes and of mended classes are predicted again. What is missing when all "
     "is true are objects that no box found and detections of nothing.",
     "Several detections of one object in different classes become duplicates when their classes are put right, which "
     "can cost more than the classes gain: see the last bar.",
-    "Predicted IoUs are held against the best overlap with an object of the same class, 0 where there is none: wrong classes "
-    "and detections of nothing count against them, which is why there is a line without those too.",
+    "Predicted IoUs and scores are held against the best overlap with an object of the same class, 0 where there is none: "
+    "wrong classes and detections of nothing count against them, which is why there is a line without those too. Rank "
+    "correlation is Spearman's; bias is the mean of predicted less true; ECE is the mean distance of the two over ten equal "
+    "bins of the prediction.",
 )
 
 
@@ -138,7 +141,7 @@ def tiles(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         shown.append(("Mask IoU in true boxes", _plain(found["fixed_boxes"]["mask_iou"])))
     shown += [
         ("Cut off by boxes, mean", _share(cut["mean"]).strip()),
-        ("Objects losing > 5%", _share(cut["over 5%"]).strip()),
+        ("Objects that lose > 5%", _share(cut["over 5%"]).strip()),
     ]
     shown += [
         (f"Rank correlation of {PREDICTED[n]}", _plain(p["spearman"]))
@@ -183,14 +186,15 @@ def trust_charts(name: str, part: Mapping[str, Any]) -> list[str]:
     """Reliability and the number of detections in each bin; nothing for predictions that have no bins."""
     if not part["bins"]:
         return []
-    series = {"all": _points(part), "perfectly calibrated": [(0.0, 0.0), (1.0, 1.0)]}
+    series = {"all": _points(part)}
     if part["located"]:
         series["where the true IoU is at least .5"] = _points(part["located"])
-    title = f"Reliability of the {PREDICTED[name]} (ECE {_plain(part['ece'])}, bias {part['bias']:+.3f})"
+    said = PREDICTED[name]
+    title = f"Reliability of the {said} (ECE {_plain(part['ece'])}, bias {part['bias']:+.3f})"
     counts = {_range(b): [float(b["count"])] for b in part["bins"]}
     return [
-        line_chart(series, title, PREDICTED[name], TRUE[name], up_to=(1.0, 1.0), marked=True),
-        bar_chart(counts, ["detections"], f"Detections by {PREDICTED[name]}", form=",.0f"),
+        line_chart(series, title, said, TRUE[name], up_to=(1.0, 1.0), marked=True, diagonal="as it should be"),
+        bar_chart(counts, ["detections"], f"Detections by {said}", form=",.0f"),
     ]
 
 

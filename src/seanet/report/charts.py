@@ -13,6 +13,7 @@ Size = tuple[int, int]
 STROKES = ("#2f8fd0", "#e0791b", "#1a9f78", "#c569a0", "#a98f00", "#8a6fd8", "#d05555", "#7a8794")
 SIZE = (560, 300)  # width and height
 LEFT, RIGHT, BOTTOM = 58, 14, 44  # margins around the plot
+PLAIN = 'stroke="currentColor" stroke-width="1.5" opacity=".5"'  # of lines that are no series
 LIMIT = 300  # points of a drawn line
 NAMES, BAR, GAP = 118, 11, 9  # of a bar chart: room for names, thickness, space between groups
 
@@ -26,17 +27,22 @@ def line_chart(
     size: Size = SIZE,
     up_to: Point | None = None,
     marked: bool = False,
+    diagonal: str = "",
 ) -> str:
     """An SVG of one line for each named series of (x, y); points that are not finite are left out.
 
     Series of more than 300 points are drawn as means of neighbouring ones.  Axes reach from 0 to ``up_to`` where it is
-    given; ``marked`` puts a dot on each point.
+    given; ``marked`` puts a dot on each point; ``diagonal`` names a dashed line
+    between the opposite corners of such axes.
     """
     lines = {name: _thinned(points) for name, points in series.items()}
-    legend, top = _legend(list(lines), size[0])
+    legend, top = _legend([*lines, *([diagonal] if diagonal else [])], size[0], plain=diagonal)
     limits = [] if up_to is None else [np.array([(0.0, 0.0), up_to])]
     place, x_ticks, y_ticks = _scales(np.concatenate([*lines.values(), *limits, np.empty((0, 2))]), top, size)
     parts = [*_head(title, size), *legend, *_axes(place, x_ticks, y_ticks, top, x_label, y_label, size)]
+    if diagonal and up_to is not None:
+        (x0, y0), (x1, y1) = place(0, 0), place(*up_to)
+        parts.append(f'<path d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}" {PLAIN} stroke-dasharray="5 4"/>')
     for k, points in enumerate(lines.values()):
         stroke, at = STROKES[k % len(STROKES)], [place(x, y) for x, y in points]
         if len(at) == 1 or marked:
@@ -62,7 +68,9 @@ def bar_chart(
     parts = [*_head(title, size), *legend]
     for g, (name, values) in enumerate(groups.items()):
         y = top + g * step
-        parts.append(_text(f'x="{NAMES - 8}" y="{y + (step - GAP) / 2 + 4:.1f}" text-anchor="end"', _cut(name, 17)))
+        parts.append(
+            _text(f'x="{NAMES - 8}" y="{y + (step - GAP) / 2 + 4:.1f}" text-anchor="end"', shortened(name, 17))
+        )
         for k, value in enumerate(values):
             parts += _bar(value, y + k * BAR, scale, STROKES[k % len(STROKES)], form)
     parts.append(f'<path d="M{NAMES} {top - 4}V{size[1] - 4}" stroke="currentColor" opacity=".3"/>')
@@ -89,16 +97,21 @@ def _head(title: str, size: Size) -> list[str]:
     ]
 
 
-def _legend(names: list[str], width: int) -> tuple[list[str], int]:
-    """Names with their strokes, in as many rows as they need, and where the plot begins below them."""
+def _legend(names: list[str], width: int, plain: str = "") -> tuple[list[str], int]:
+    """Names with their strokes, in as many rows as they need, and where the plot begins below them.
+
+    ``plain`` is the one that is no series.
+    """
     parts, across, y = [], LEFT, 37
     for k, name in enumerate(names):
         wide = 34 + round(6.8 * len(name))
         if across > LEFT and across + wide > width:
             across, y = LEFT, y + 17
-        parts.append(
-            f'<rect x="{across}" y="{y - 6}" width="14" height="4" rx="2" fill="{STROKES[k % len(STROKES)]}"/>'
-        )
+        if name == plain:
+            parts.append(f'<path d="M{across} {y - 4}h14" {PLAIN} stroke-dasharray="5 4"/>')
+        else:
+            fill = STROKES[k % len(STROKES)]
+            parts.append(f'<rect x="{across}" y="{y - 6}" width="14" height="4" rx="2" fill="{fill}"/>')
         parts.append(f'<text x="{across + 19}" y="{y}">{escape(name)}</text>')
         across += wide
     return parts, y + 19
@@ -111,6 +124,8 @@ def _scales(
     if not len(points):
         points = np.array([[0.0, 0.0], [1.0, 1.0]])
     (x0, y0), (x1, y1) = points.min(0), points.max(0)
+    if y0 == y1 == 0:
+        y1 = 1.0
     x_ticks = ticks(x0, x1, 6)
     y_ticks = ticks(0.0 if 0 < y0 < 0.4 * y1 else y0, y1, 5)
     if x1 == x0:
@@ -154,7 +169,7 @@ def _text(where: str, text: str) -> str:
     return f'<text {where}{anchor} opacity=".75">{escape(text)}</text>'
 
 
-def _cut(name: str, limit: int) -> str:
+def shortened(name: str, limit: int) -> str:
     return name if len(name) <= limit else name[: limit - 1] + "…"
 
 

@@ -38,7 +38,7 @@ from seanet.report.cases import (
     view_of,
     wrong,
 )
-from seanet.report.charts import STROKES, bar_chart, line_chart
+from seanet.report.charts import STROKES, bar_chart, line_chart, shortened
 from seanet.report.draw import Colour
 from seanet.report.files import write_whole
 from seanet.report.page import embedded
@@ -70,7 +70,10 @@ def write_comparison(path: Path | str, comparison: Comparison, images: int = 12)
     from markupsafe import Markup
 
     letters = [chr(ord("A") + i) for i in range(len(comparison.contenders))]
-    named = {f"{letter} {c.name}"[:24]: c.assessment for letter, c in zip(letters, comparison.contenders, strict=True)}
+    named = {
+        f"{letter} {shortened(c.name, 22)}": c.assessment
+        for letter, c in zip(letters, comparison.contenders, strict=True)
+    }
     table = _class_table(comparison)
     sections, unreadable = _sections(comparison, letters, images)
     template = files("seanet.report").joinpath("comparison.html").read_text(encoding="utf-8")
@@ -176,7 +179,7 @@ def _change(change: Change, row: Row) -> Cell:
         return Cell("-")
     between = ""
     if math.isfinite(change.low):
-        between = f"{_signed(change.low, row.unit)} … {_signed(change.high, row.unit)}"
+        between = " … ".join(_signed(end, row.unit, exact=change.sure) for end in (change.low, change.high))
     verdict = ""
     if change.sure:
         verdict = {0: "differs"}.get(row.better, "better" if change.by * row.better > 0 else "worse")
@@ -190,8 +193,12 @@ def _number(value: float, unit: str) -> str:
     return (f"{100 * value:.1f}" if unit == "share" else f"{value:.2f}").replace("-", "−")
 
 
-def _signed(value: float, unit: str) -> str:
-    text = f"{100 * value:+.1f}" if unit == "share" else f"{value:+.2f}"
+def _signed(value: float, unit: str, exact: bool = False) -> str:
+    """With a sign, but for what rounds to nothing; ``exact`` takes the digits that it needs not to."""
+    value, digits = (100 * value, 1) if unit == "share" else (value, 2)
+    text = f"{value:+.{digits}f}"
+    if exact and value and not float(text):
+        text = f"{value:+.1g}"
     return text.lstrip("+-") if not float(text) else text.replace("-", "−")
 
 
@@ -210,15 +217,20 @@ def charts(comparison: Comparison, named: Mapping[str, Assessment]) -> Iterator[
     width, measured = shown_width(comparison), named.values()
     for key, title in (("TA@R", "Band accuracy, misses count 0 (TA@R)"), ("TA", "Band accuracy of objects found (TA)")):
         series = {name: _by_width(comparison, key, i) for i, name in enumerate(named)}
-        yield line_chart(series, title, "width of the band, px", "share labelled right", size=CHART, marked=True)
+        yield line_chart(series, title, "width of the band, px", "% labelled right", size=CHART, marked=True)
     scores = [by_size(a, width) for a in measured]
-    shares = {size: [score[size] for score in scores] for size in RANGES}
-    yield bar_chart(shares, list(named), f"TA@R at {_short(width)} by size", width=CHART[0])
+    shares = {size: [100 * score[size] for score in scores] for size in RANGES}
+    yield bar_chart(shares, list(named), f"TA@R at {_short(width)} by size", width=CHART[0], form=".1f")
     for threshold, title in ((0, "Precision and recall, mask IoU .5"), (5, "Precision and recall, mask IoU .75")):
-        series = {n: list(zip(RECALLS, curve(a.hits["segm"], threshold), strict=True)) for n, a in named.items()}
-        yield line_chart(series, title, "recall", "precision", size=CHART, up_to=(1, 1))
-    shares = {size: [_or_nan(a.metrics["segm"][f"AP{size[0]}"]) for a in measured] for size in RANGES}
-    yield bar_chart(shares, list(named), "Mask AP by size", width=CHART[0])
+        series = {n: _precision_by_recall(a, threshold) for n, a in named.items()}
+        yield line_chart(series, title, "recall, %", "precision, %", size=CHART, up_to=(100, 100))
+    shares = {size: [100 * _or_nan(a.metrics["segm"][f"AP{size[0]}"]) for a in measured] for size in RANGES}
+    yield bar_chart(shares, list(named), "Mask AP by size", width=CHART[0], form=".1f")
+
+
+def _precision_by_recall(measured: Assessment, threshold: int) -> list[tuple[float, float]]:
+    """Points in percent."""
+    return [(100 * r, 100 * p) for r, p in zip(RECALLS, curve(measured.hits["segm"], threshold), strict=True)]
 
 
 def class_charts(table: Mapping[str, Mapping[str, Any]], names: Sequence[str], width: str) -> Iterator[str]:
@@ -226,13 +238,14 @@ def class_charts(table: Mapping[str, Mapping[str, Any]], names: Sequence[str], w
     for title, at in (("Mask AP by class", "ap"), (f"TA@R at {_short(width)} by class", "ta")):
         spread = {name: np.ptp(np.nan_to_num(row[at])) for name, row in table.items()}
         shown = sorted(sorted(table, key=lambda name: -spread[name])[:SHOWN_CLASSES])
-        yield bar_chart({name: table[name][at] for name in shown}, names, title, width=CHART[0])
+        bars = {name: [100 * share for share in table[name][at]] for name in shown}
+        yield bar_chart(bars, names, title, width=CHART[0], form=".1f")
 
 
 def _by_width(comparison: Comparison, key: str, i: int) -> list[tuple[float, float]]:
-    """A model's share for each width, at the mean of its pixels."""
+    """A model's figure in percent for each width, at the mean of its pixels."""
     pixels = comparison.contenders[0].assessment.pairs.widths.mean(0)
-    shares = [comparison.row[f"{key}/{name}"].values[i] for name in NAMES]
+    shares = [100 * comparison.row[f"{key}/{name}"].values[i] for name in NAMES]
     return sorted(zip(pixels.tolist(), shares, strict=True))
 
 
