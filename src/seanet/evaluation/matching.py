@@ -73,19 +73,25 @@ def judged(taken: np.ndarray, aside: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def hits(data: CocoData, entries: list[list[dict]], ious: Ious, limit: int, rank: str = "score") -> Hits:
-    """``entries`` of each image of ``data``, ranked by ``rank`` where they have it, else by score."""
+    """``entries`` of each image of ``data``, ranked by ``rank`` where they have it, else by score.
+
+    Those of categories that the data do not have are no part of it, as they are none of AP.
+    """
     cells: list[Cell] = []
     objects = np.zeros((len(data.images), len(data.categories)), np.int64)
     for i in by_id(data):
         crowds = _crowds(data.images[i])
         for label, crowd in crowds.items():
             objects[i, label - 1] = np.count_nonzero(~crowd)
-        for category, scores in _scores(entries[i], rank, limit).items():
-            label, matrix = data.categories.label(category), ious.get((data.images[i].id, category))
-            true = ignored = np.zeros((len(THRESHOLDS), len(scores)), bool)
+        scores = _scores(entries[i], rank, limit)
+        for label, category in enumerate(data.categories.ids, 1):
+            if category not in scores:
+                continue
+            matrix = ious.get((data.images[i].id, category))
+            true = ignored = np.zeros((len(THRESHOLDS), len(scores[category])), bool)
             if matrix is not None:
                 true, ignored = judged(greedy(matrix, crowds[label], THRESHOLDS), crowds[label])
-            cells.append(Cell(i, label, scores, true, ignored))
+            cells.append(Cell(i, label, scores[category], true, ignored))
     return joined(cells, objects)
 
 

@@ -8,10 +8,9 @@ box changes in a mask, the model says: it predicts again.  D detections, G objec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,10 +186,12 @@ def rerun(
 
     ``data`` were read with the model's categories; ``progress`` is called with images done and images in all.
     """
+    from seanet.evaluation.run import batches  # it waits for torch
+
     require_objects(data)
     reruns, fixed, ids = Reruns(), FixedBoxes(data), data.categories.ids
     reruns.fixed = fixed.pairs
-    for records, images, sizes in _batches(model, data, batch, workers):
+    for records, images, sizes in batches(data, model.config.data, batch, workers):
         found = model.predict_batch(images, sizes)
         scenes = [Scene.of(r, i.to_coco(r.id), ids) for r, i in zip(records, found, strict=True)]
         for scene, drawn in zip(scenes, _drawn(model, images, sizes, [s.asked() for s in scenes]), strict=True):
@@ -214,11 +215,13 @@ def fixed_boxes(
 
     ``mask_iou`` is the mean over all objects, ``bands`` as ``evaluation.assess.bands`` gives them: no object is missed.
     """
+    from seanet.evaluation.run import batches  # it waits for torch
+
     if not isinstance(data, CocoData):
         data = read_coco(*find_split(Path(data), split), categories=model.categories)
     require_objects(data)
     fixed = FixedBoxes(data)
-    for records, images, sizes in _batches(model, data, batch, workers):
+    for records, images, sizes in batches(data, model.config.data, batch, workers):
         scenes = [Scene.of(record, [], data.categories.ids) for record in records]
         for record, drawn in zip(records, _drawn(model, images, sizes, [s.asked() for s in scenes]), strict=True):
             fixed.add(record, drawn)
@@ -264,16 +267,6 @@ def require_objects(data: CocoData) -> None:
         raise UserError(
             f"{data.file}: holds no object (crowd regions aside), so there is nothing to analyse", file=data.file
         )
-
-
-def _batches(
-    model: Model, data: CocoData, batch: int, workers: int
-) -> Iterator[tuple[list[ImageRecord], Batch, list[tuple[int, int]]]]:
-    from seanet.data.loader import eval_loader  # it waits for torch
-
-    records = iter(data.images)
-    for images, sizes in eval_loader(data, model.config.data, batch, workers):
-        yield list(islice(records, len(sizes))), images, sizes
 
 
 def _drawn(

@@ -8,11 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from seanet.config import Data
 from seanet.data.coco import CocoData, ImageRecord, find_split, read_coco
 from seanet.data.loader import eval_loader
-from seanet.evaluation.assess import Assessment, assess, measure_results
+from seanet.evaluation.assess import measure_results
 from seanet.instances import Instances
 from seanet.predict import Model
+from seanet.types import Batch
 
 log = logging.getLogger("seanet")
 
@@ -33,40 +35,6 @@ def evaluate(
     ``data`` is a folder whose ``split`` is found by itself, or what ``read_coco`` gave.  ``results``, if a list, is
     filled with the entries of a COCO results file; ``progress`` is called with images done and images in all.
     """
-    data, entries = _collect(model, data, split, batch, workers, results, progress)
-    limit = model.config.detections.limit
-    metrics = measure_results(data, entries, limit, boundary)
-    _warn(metrics)
-    return metrics
-
-
-def assess_model(
-    model: Model,
-    data: CocoData | Path | str,
-    *,
-    split: str = "val",
-    batch: int = 1,
-    workers: int = 2,
-    results: list[dict] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Assessment:
-    """As ``evaluate``, with every object's row and what AP is made of."""
-    data, entries = _collect(model, data, split, batch, workers, results, progress)
-    found = assess(data, entries, model.config.detections.limit)
-    _warn(found.metrics)
-    return found
-
-
-def _collect(
-    model: Model,
-    data: CocoData | Path | str,
-    split: str,
-    batch: int,
-    workers: int,
-    results: list[dict] | None,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[CocoData, list[dict]]:
-    """The data, read where need be, and what the model finds in them."""
     if not isinstance(data, CocoData):
         data = read_coco(*find_split(Path(data), split), categories=model.categories)
     entries = results if results is not None else []
@@ -74,7 +42,9 @@ def _collect(
         entries.extend(instances.to_coco(record.id))
         if progress:
             progress(done, len(data.images))
-    return data, entries
+    metrics = measure_results(data, entries, model.config.detections.limit, boundary)
+    _warn(metrics)
+    return metrics
 
 
 def _warn(metrics: dict[str, Any]) -> None:
@@ -91,6 +61,14 @@ def predictions(
     model: Model, data: CocoData, *, batch: int = 1, workers: int = 2
 ) -> Iterator[tuple[ImageRecord, Instances]]:
     """Each image of ``data`` with what is found in it."""
+    for records, images, sizes in batches(data, model.config.data, batch, workers):
+        yield from zip(records, model.predict_batch(images, sizes), strict=True)
+
+
+def batches(
+    data: CocoData, config: Data, batch: int, workers: int
+) -> Iterator[tuple[list[ImageRecord], Batch, list[tuple[int, int]]]]:
+    """The images of ``data`` for a model: their records, their pixels, and the height and width of their files."""
     records = iter(data.images)
-    for images, sizes in eval_loader(data, model.config.data, batch, workers):
-        yield from zip(islice(records, len(sizes)), model.predict_batch(images, sizes), strict=True)
+    for images, sizes in eval_loader(data, config, batch, workers):
+        yield list(islice(records, len(sizes))), images, sizes
