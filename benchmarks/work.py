@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/work.py seanet_r50 --size 800 1333
 
-Every sampled RoI meets the box head, those that are positive (at most the sampled share) the boxes' regression and the
-mask head.  GMAC are 10^9 multiplications with an addition; MB are what the forward pass keeps for the backward pass, in
-float32.  Left out: proposals, losses, NMS, what a GPU's libraries need besides.
+Every sampled RoI meets the box head, those that are positive (at most the sampled share) the boxes' regression, the mask
+head and its scoring.  A cascade's stages count as the first does; in truth each but the last runs once more, without
+gradients, to make the next stage's RoIs.  GMAC are 10^9 multiplications with an addition; MB are what the forward pass
+keeps for the backward pass, in float32.  Left out: proposals, losses, NMS, what a GPU's libraries need besides.
 """
 
 import argparse
@@ -63,7 +64,14 @@ def parts(detector: Detector, config: Config, size: tuple[int, int]) -> dict[str
         outputs = detector.mask_head(crops(positive, detector.mask_head.size))
         return [*outputs] if isinstance(outputs, tuple) else [outputs]
 
-    return {"backbone, pyramid, RPN": maps, f"box head, {rois} RoIs": boxes, f"mask head, {positive} RoIs": masks}
+    def scores() -> list[Tensor | None]:
+        cells = detector.mask_head.size
+        return [detector.scoring(crops(positive, cells), torch.empty(positive, 2 * cells, 2 * cells))]
+
+    heads = {f"box head, {rois} RoIs": boxes, f"mask head, {positive} RoIs": masks}
+    if detector.scoring is not None:
+        heads[f"scoring, {positive} RoIs"] = scores
+    return {"backbone, pyramid, RPN": maps, **heads}
 
 
 def measured(part: Callable[[], list[Tensor | None]], parameters: set[int]) -> tuple[float, float, float]:

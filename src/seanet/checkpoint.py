@@ -105,13 +105,9 @@ def read_meta(path: str | Path) -> Meta:
     return _meta(path, _metadata(path))
 
 
-def check_fits(
-    path: str | Path, meta: Meta, config: Config | None = None, classes: tuple[str, ...] | None = None
-) -> None:
-    """Raise CheckpointError where a model of that configuration and those classes cannot take the weights."""
-    if config is not None and config.recipe != meta.config.recipe:
-        raise _error(path, f"holds a {meta.config.recipe}, not a {config.recipe}: name that recipe, or leave it out")
-    if classes is None or tuple(classes) == meta.classes:
+def check_fits(path: str | Path, meta: Meta, classes: tuple[str, ...]) -> None:
+    """Raise CheckpointError where a model of those classes cannot take the weights."""
+    if classes == meta.classes:
         return
     if len(classes) != len(meta.classes):
         numbers = f"was trained on {len(meta.classes)} classes, the data have {len(classes)}"

@@ -16,7 +16,10 @@ from seanet.errors import MissingExtra
 
 @dataclass(frozen=True)
 class Instances:
-    """Best first.  ``score`` is the product of its factors: ``cls_score`` and, where a head predicts them, the IoUs."""
+    """Best first.  ``score`` is the product of its factors: ``cls_score`` and, where a head predicts them, the IoUs.
+
+    With ``box.iou_power`` the first two enter as powers (row 7).
+    """
 
     size: tuple[int, int]  # height, width of the image
     boxes: np.ndarray  # (N, 4) float32 xyxy, pixel i covers i..i+1

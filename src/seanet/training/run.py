@@ -160,7 +160,7 @@ def _open(out: Path, config: Config, job: Job, resume: bool) -> tuple[bool, int]
 
 def _check_same(last: Path, meta: Meta, config: Config, job: Job) -> None:
     """Only what leaves the steps already made as they were may differ."""
-    checkpoint.check_fits(last, meta, classes=job.classes)
+    checkpoint.check_fits(last, meta, job.classes)
     freed = replace(config.train, **{name: getattr(meta.config.train, name) for name in FREE})
     lines = settings.differences(meta.config, replace(config, train=freed))
     if lines:
