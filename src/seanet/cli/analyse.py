@@ -55,7 +55,7 @@ def analyse(
 
     if out is not None:
         title = f"Where {'/'.join(run.resolve().parts[-2:])} loses AP on {data.name} ({split})"
-        say(f"page: {write_analysis(out, found, title)}")
+        say(f"page: {write_analysis(out, found, title, f'{run} on {data}, split {split}')}")
     emit({"run": str(run), "data": str(data), "split": split, **found}, json_, text(found))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from seanet import __version__
 from seanet.evaluation.oracle import ORACLES
 from seanet.report.charts import STROKES, bar_chart, line_chart
 
@@ -108,8 +110,8 @@ def _range(bin: Mapping[str, float]) -> str:
     return f"{bin['from']:.1f} - {bin['to']:.1f}"
 
 
-def write_analysis(path: Path | str, found: Mapping[str, Any], title: str) -> Path:
-    """The page: figures as tiles, oracles as bars, reliability diagrams, and what boxes cut off."""
+def write_analysis(path: Path | str, found: Mapping[str, Any], title: str, source: str) -> Path:
+    """The page: figures as tiles, oracles as bars, reliability diagrams, and what boxes cut off; ``source`` of what."""
     from seanet.report.page import write_page
 
     charts = [oracle_chart(found["oracles"], kind) for kind in KINDS]
@@ -117,7 +119,9 @@ def write_analysis(path: Path | str, found: Mapping[str, Any], title: str) -> Pa
     for name in PREDICTED:
         if found["calibration"][name]:
             charts += trust_charts(name, found["calibration"][name])
-    return write_page(path, title, tiles(found), notes=[*NOTES, *found["left_out"]], charts=charts)
+    date = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+    made = f"{source}; made {date} by seanet {__version__}."
+    return write_page(path, title, tiles(found), notes=[*NOTES, *found["left_out"], made], charts=charts)
 
 
 NOTES = (
