@@ -88,6 +88,13 @@ def test_lvis_has_its_own_ap(case, tmp_path):
     text = seanet("val", file, "--data", tmp_path).stdout
     assert "TA@R" in text
     assert "Boundary IoU" not in text
+    assert "'seanet val' gives LVIS's own AP" in seanet("analyse", file, "--data", tmp_path).stdout
+    page = tmp_path / "page.html"
+    assert (
+        "LVIS's own AP" in seanet("compare", file, file, "--data", tmp_path, "--resamples", 100, "--out", page).stdout
+    )
+    assert "LVIS" in page.read_text(encoding="utf-8")
+    assert "LVIS" not in seanet("analyse", file, "--data", folder).stdout
 
 
 def test_mistakes(case):

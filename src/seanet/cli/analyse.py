@@ -18,6 +18,7 @@ from seanet.cli.options import (
     emit,
     require,
     require_place,
+    reservations,
     say,
 )
 from seanet.errors import UserError
@@ -51,8 +52,10 @@ def analyse(
         if run.suffix == ".json"
         else of_model(run, data, split, max_detections, device)
     )
+    from seanet.data.coco import find_split
     from seanet.report.analysis import text, write_analysis
 
+    found["left_out"] += reservations(find_split(data, split)[0])
     if out is not None:
         title = f"Where {'/'.join(run.resolve().parts[-2:])} loses AP on {data.name} ({split})"
         say(f"page: {write_analysis(out, found, title, f'{run} on {data}, split {split}')}")

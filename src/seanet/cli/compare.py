@@ -1,12 +1,13 @@
 """``seanet compare``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import Data, Device, Json, Split, emit, require, require_place, say
+from seanet.cli.options import Data, Device, Json, Split, emit, require, require_place, reservations, say
 from seanet.errors import UserError
 
 
@@ -59,6 +60,7 @@ def compare(
         device=device,
         say=say,
     )
+    found = replace(found, notes=(*found.notes, *reservations(found.data.file)))
     written = write_comparison(out, found, images)
     for reason in written.unreadable:
         say(f"not shown: {reason}")

@@ -86,6 +86,18 @@ def require_place(file: Path, option: str) -> None:
         raise UserError(f"{option} {file} cannot be written: {above} may not be written to")
 
 
+def reservations(file: Path) -> list[str]:
+    """What to know about AP as COCO defines it, of the data in this file: nothing, or a sentence."""
+    from seanet.evaluation.lvis import is_federated
+
+    if not is_federated(file):
+        return []
+    return [
+        f"{file}: AP here is COCO's, so detections of classes that an image was not searched for count as wrong; "
+        "'seanet val' gives LVIS's own AP"
+    ]
+
+
 def adjust(model: Any, assignments: list[str]) -> None:
     """Settings of a loaded model that its weights do not depend on."""
     from seanet.settings import differences, override
