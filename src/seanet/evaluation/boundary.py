@@ -16,7 +16,19 @@ from functools import lru_cache
 import numpy as np
 
 from seanet.data.bitmaps import Bitmap
-from seanet.evaluation.packed import WORD, Packed, Window, bits_of, erode, rows, shared, unpack
+from seanet.evaluation.packed import (
+    WORD,
+    Packed,
+    Window,
+    bits_of,
+    erode,
+    moved_down,
+    moved_right,
+    moved_up,
+    rows,
+    shared,
+    unpack,
+)
 
 RATIO = 0.02  # of the diagonal: the width of Boundary IoU
 NAMES = ("1px", "3px", "8px", "0.5%", "1%", "2%")
@@ -84,10 +96,10 @@ def compare(truth: Packed, found: Packed, size: Size, widths: tuple[float, ...])
     reach = math.floor(max(widths) + 0.5)
     window = _window(truth, found, size, reach)
     inside = rows(window[1], window[3], size[0])
-    masks = np.stack([truth.cut(window), found.cut(window)])
-    grounds = ~masks & inside
-    near = dilate(np.stack([grounds[0], masks[0], grounds[1]]), widths)  # (W, 3, J, C)
-    inner, outer, own = near[:, 0] & masks[0], near[:, 1] & grounds[0], near[:, 2] & masks[1]
+    masks = [truth.cut(window), found.cut(window)]
+    grounds = [~mask & inside for mask in masks]
+    near = dilate(np.stack([grounds[0], masks[0], grounds[1]], 2), widths)  # (W, J, C, 3)
+    inner, outer, own = near[..., 0] & masks[0], near[..., 1] & grounds[0], near[..., 2] & masks[1]
     band = inner | outer
     with np.errstate(invalid="ignore"):
         trimap = 1 - _counts(band & (masks[0] ^ masks[1])) / _counts(band)
@@ -101,8 +113,8 @@ def band(mask: Packed, size: Size, width: float) -> Bitmap:
     window = _window(mask, mask, size, math.floor(width + 0.5))
     words = mask.cut(window)
     ground = ~words & rows(window[1], window[3], size[0])
-    near = dilate(np.stack([ground, words]), (width,))[0]
-    return unpack((near[0] & words) | (near[1] & ground), window[0], window[1])
+    near = dilate(np.stack([ground, words], 2), (width,))[0]
+    return unpack((near[..., 0] & words) | (near[..., 1] & ground), window[0], window[1])
 
 
 def _window(a: Packed, b: Packed, size: Size, reach: int) -> Window:
@@ -129,32 +141,18 @@ def _plan(widths: tuple[float, ...]) -> list[list[tuple[int, int]]]:
 
 
 def dilate(words: np.ndarray, widths: tuple[float, ...]) -> np.ndarray:
-    """Pixels with a set pixel's square within each width of their centre: (..., J, C) -> (W, ..., J, C)."""
+    """Pixels with a set pixel's square within each width of their centre, of M masks: (J, C, M) -> (W, J, C, M)."""
     near = np.zeros((len(widths), *words.shape), np.uint64)
-    tall, space = words.copy(), np.empty_like(words)
+    tall = words.copy()
     for k, reached in enumerate(_plan(widths)):
         if k:
-            _spread(words, k, tall, space)
+            tall |= moved_down(words, k)
+            tall |= moved_up(words, k)
         for i, dx in reached:
-            near[i, ..., dx:] |= tall[..., : max(words.shape[-1] - dx, 0)]
+            near[i, :, dx:] |= tall[:, : max(words.shape[1] - dx, 0)]
             if dx:
-                near[i, ..., :-dx] |= tall[..., dx:]
+                near[i, :, :-dx] |= tall[:, dx:]
     return near
-
-
-def _spread(words: np.ndarray, k: int, onto: np.ndarray, space: np.ndarray) -> None:
-    """Add to ``onto`` the pixels k rows above and below those of ``words``; ``space`` is overwritten."""
-    whole, bits = divmod(k, WORD)
-    n = words.shape[-2] - whole
-    if n <= 0:
-        return
-    low, high = np.uint64(bits), np.uint64(WORD - bits)
-    onto[..., whole:, :] |= np.left_shift(words[..., :n, :], low, out=space[..., :n, :])
-    onto[..., :n, :] |= np.right_shift(words[..., whole:, :], low, out=space[..., :n, :])
-    if bits and n > 1:
-        part = space[..., : n - 1, :]
-        onto[..., whole + 1 :, :] |= np.right_shift(words[..., : n - 1, :], high, out=part)
-        onto[..., : n - 1, :] |= np.left_shift(words[..., whole + 1 :, :], high, out=part)
 
 
 def _counts(words: np.ndarray) -> np.ndarray:
@@ -164,10 +162,7 @@ def _counts(words: np.ndarray) -> np.ndarray:
 
 def _edge(mask: np.ndarray, ground: np.ndarray) -> np.ndarray:
     """Pixels of a mask with a background pixel among their four neighbours: (J, C) words of both."""
-    beside = np.zeros_like(mask)
-    _spread(ground, 1, beside, np.empty_like(mask))
-    beside[:, 1:] |= ground[:, :-1]
-    beside[:, :-1] |= ground[:, 1:]
+    beside = moved_down(ground, 1) | moved_up(ground, 1) | moved_right(ground, 1) | moved_right(ground, -1)
     return mask & beside
 
 

@@ -128,11 +128,11 @@ def shared(a: Packed, b: Packed) -> int:
 
 
 def moved_down(words: np.ndarray, n: int) -> np.ndarray:
-    """(J, C) words with each pixel ``n`` rows further down; zeros come in from above."""
+    """(J, ...) words with each pixel ``n`` rows further down; zeros come in from above."""
     whole, bits = divmod(n, WORD)
     moved = np.zeros_like(words)
     kept = words[: max(len(words) - whole, 0)]
-    moved[whole:] = kept << np.uint64(bits)
+    np.left_shift(kept, np.uint64(bits), out=moved[whole:])
     if bits:
         moved[whole + 1 :] |= kept[:-1] >> np.uint64(WORD - bits)
     return moved
@@ -143,7 +143,7 @@ def moved_up(words: np.ndarray, n: int) -> np.ndarray:
     whole, bits = divmod(n, WORD)
     moved = np.zeros_like(words)
     kept = words[whole:]
-    moved[: len(kept)] = kept >> np.uint64(bits)
+    np.right_shift(kept, np.uint64(bits), out=moved[: len(kept)])
     if bits:
         moved[: max(len(kept) - 1, 0)] |= kept[1:] << np.uint64(WORD - bits)
     return moved
