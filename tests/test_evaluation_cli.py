@@ -112,6 +112,9 @@ def test_what_cannot_be_is_refused_before_a_model_is_read(case):
         assert "with --fixed-boxes nothing is detected" in seanet(*args, "--fixed-boxes", *option, code=2).stderr
     assert "--results" in seanet(*args, "--results", folder, code=2).stderr
     assert "no folder" in seanet(*args, "--results", file / "new.json", code=2).stderr
+    for command in ("val", "analyse"):
+        said = seanet(command, folder, "--data", folder, "--split", "test", code=2).stderr
+        assert "found no annotations with images for 'test'" in said
     for out in ("", folder):
         assert "is a folder" in seanet("analyse", file, "--data", folder, "--out", out, code=2).stderr
     assert "no folder" in seanet("analyse", file, "--data", folder, "--out", file / "page.html", code=2).stderr

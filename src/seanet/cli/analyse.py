@@ -11,6 +11,7 @@ from seanet.cli.options import (
     MEASURED,
     Data,
     Device,
+    Files,
     Json,
     MaxDetections,
     Split,
@@ -47,38 +48,40 @@ def analyse(
         require_place(out, "--out")
     if run.suffix == ".json" and device:
         raise UserError(f"{run} holds results: --device is for checkpoints")
-    found = (
-        of_results(run, data, split, max_detections)
-        if run.suffix == ".json"
-        else of_model(run, data, split, max_detections, device)
-    )
     from seanet.data.coco import find_split
+
+    files = find_split(data, split)
+    found = (
+        of_results(run, files, max_detections)
+        if run.suffix == ".json"
+        else of_model(run, files, max_detections, device)
+    )
     from seanet.report.analysis import text, write_analysis
 
-    found["left_out"] += reservations(find_split(data, split)[0])
+    found["left_out"] += reservations(files[0])
     if out is not None:
         title = f"Where {'/'.join(run.resolve().parts[-2:])} loses AP on {data.name} ({split})"
         say(f"page: {write_analysis(out, found, title, f'{run} on {data}, split {split}')}")
     emit({"run": str(run), "data": str(data), "split": split, **found}, json_, text(found))
 
 
-def of_results(file: Path, data: Path, split: str, limit: int | None) -> dict[str, Any]:
-    from seanet.data.coco import find_split, read_coco
+def of_results(file: Path, data: Files, limit: int | None) -> dict[str, Any]:
+    from seanet.data.coco import read_coco
     from seanet.evaluation.analysis import analyse
     from seanet.evaluation.oracle import mend_results
     from seanet.evaluation.results import read_results
 
-    truth = read_coco(*find_split(data, split))
+    truth = read_coco(*data)
     return analyse(truth, mend_results(truth, read_results(file, truth)), limit or LIMIT)
 
 
-def of_model(run: Path, data: Path, split: str, limit: int | None, device: str | None) -> dict[str, Any]:
-    from seanet.data.coco import find_split, read_coco
+def of_model(run: Path, data: Files, limit: int | None, device: str | None) -> dict[str, Any]:
+    from seanet.data.coco import read_coco
     from seanet.evaluation.analysis import analyse
     from seanet.evaluation.oracle import require_objects, rerun
     from seanet.predict import load
 
     model = load(run, device).limited(limit=limit)
-    truth = read_coco(*find_split(data, split), categories=model.categories)
+    truth = read_coco(*data, categories=model.categories)
     require_objects(truth)
     return analyse(truth, rerun(model, truth, progress=counter("predicted")), model.config.detections.limit)

@@ -46,6 +46,7 @@ MaxDetections = Annotated[
 Device = Annotated[
     str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.  [cuda where there is one, else cpu]")
 ]
+Files = tuple[Path, Path]  # annotations, and the folder of their images
 MEASURED = "A checkpoint, the folder of a run, or anybody's COCO results (.json)."
 LIMIT = 100  # detections of an image, where no model says how many
 

@@ -12,6 +12,7 @@ from seanet.cli.options import (
     MEASURED,
     Data,
     Device,
+    Files,
     Json,
     MaxDetections,
     Set,
@@ -55,54 +56,56 @@ def val(
     require(data, "a folder of data")
     if results is not None:
         require_place(results, "--results")
+    from seanet.data.coco import find_split
+
+    files = find_split(data, split)
     if model.suffix == ".json":
         if set_ or device or results or fixed:
             options = "--set, --device, --results and --fixed-boxes"
             raise UserError(f"{model} holds results: {options} are for checkpoints")
-        found = score_file(model, data, split, max_detections or LIMIT, boundary)
+        found = score_file(model, files, max_detections or LIMIT, boundary)
     elif fixed:
         if results or max_detections or per_class or not boundary:
             options = "--results, --max-detections, --per-class and --no-boundary"
             raise UserError(f"with --fixed-boxes nothing is detected: leave out {options}")
-        return in_true_boxes(model, data, split, set_ or [], device, json_)
+        return in_true_boxes(model, files, set_ or [], device, json_)
     else:
-        found = run_model(model, data, split, max_detections, boundary, results, set_ or [], device)
+        found = run_model(model, files, max_detections, boundary, results, set_ or [], device)
     return emit(found, json_, table(found, per_class))
 
 
-def score_file(file: Path, data: Path, split: str, limit: int, boundary: bool) -> dict[str, Any]:
-    from seanet.data.coco import find_split, read_coco
+def score_file(file: Path, data: Files, limit: int, boundary: bool) -> dict[str, Any]:
+    from seanet.data.coco import read_coco
     from seanet.evaluation.assess import measure_results
     from seanet.evaluation.results import read_results
 
-    truth = read_coco(*find_split(data, split))
+    truth = read_coco(*data)
     return measure_results(truth, read_results(file, truth), limit, boundary)
 
 
-def in_true_boxes(
-    checkpoint: Path, data: Path, split: str, changes: list[str], device: str | None, json_: bool
-) -> None:
+def in_true_boxes(checkpoint: Path, data: Files, changes: list[str], device: str | None, json_: bool) -> None:
+    from seanet.data.coco import read_coco
     from seanet.evaluation.oracle import fixed_boxes
     from seanet.predict import load
     from seanet.report.analysis import fixed_text
 
     model = load(checkpoint, device)
     adjust(model, changes)
-    found = fixed_boxes(model, data, split=split, progress=counter("evaluated"))
+    truth = read_coco(*data, categories=model.categories)
+    found = fixed_boxes(model, truth, progress=counter("evaluated"))
     emit(found, json_, fixed_text(found))
 
 
 def run_model(
     checkpoint: Path,
-    data: Path,
-    split: str,
+    data: Files,
     limit: int | None,
     boundary: bool,
     results: Path | None,
     changes: list[str],
     device: str | None,
 ) -> dict[str, Any]:
-    from seanet.data.coco import find_split, read_coco
+    from seanet.data.coco import read_coco
     from seanet.evaluation.oracle import require_objects
     from seanet.evaluation.run import evaluate
     from seanet.predict import load
@@ -111,7 +114,7 @@ def run_model(
     adjust(model, changes)
     if limit is not None:
         model.limited(limit=limit)
-    truth = read_coco(*find_split(data, split), categories=model.categories)
+    truth = read_coco(*data, categories=model.categories)
     require_objects(truth)
     entries: list[dict] = []
     found = evaluate(model, truth, boundary=boundary, results=entries, progress=counter("evaluated"))
