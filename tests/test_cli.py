@@ -120,6 +120,12 @@ def test_synth_writes_into_new_folders_only(scenes):
     assert "error:" in result.stderr
 
 
+def test_conversions_look_first_where_they_will_write(scenes):
+    file = scenes / "annotations" / "instances_val.json"
+    for args in (("cityscapes", scenes, file), ("lvis", file, scenes, file)):
+        assert f"{file} is no folder" in seanet("data", "convert", *args, code=2).stderr
+
+
 @pytest.mark.parametrize(("size", "limit"), [(63, "64"), (4097, "4096")])
 def test_synth_says_which_sizes_it_draws(tmp_path, size, limit):
     said = seanet("data", "synth", tmp_path / "x", "--size", size, code=2).stderr

@@ -7,13 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import Json, Split, counter, emit, require
+from seanet.cli.options import Json, Split, counter, emit, require, require_place
 from seanet.errors import UserError
 
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 convert_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 data_app.add_typer(convert_app, name="convert")
+
+
+ANNOTATIONS = "annotations/instances_{}.json"  # of a split, as COCO lays them out
 
 
 @data_app.callback()
@@ -61,6 +64,7 @@ def cityscapes(
     The eight classes with instances; groups become crowd regions.
     """
     require(source, "the folder that holds gtFine and leftImg8bit")
+    require_place(out / ANNOTATIONS.format("train"), "OUT")
     from seanet.data.cityscapes import convert, find_splits
     from seanet.data.converting import link_images
 
@@ -83,6 +87,7 @@ def lvis(
     """
     require(annotations, "the annotations of LVIS v1")
     require(images, "the folder of COCO's train2017 and val2017")
+    require_place(out / ANNOTATIONS.format("train"), "OUT")
     from seanet.data.converting import link_images
     from seanet.data.lvis import convert, split_of
 
@@ -126,7 +131,7 @@ def write(out: Path, contents: dict[str, dict[str, Any]], json_: bool) -> None:
 
     found = {}
     for split, content in contents.items():
-        file = write_whole(out / "annotations" / f"instances_{split}.json", json.dumps(content).encode())
+        file = write_whole(out / ANNOTATIONS.format(split), json.dumps(content).encode())
         found[split] = {"file": str(file), **counts(content)}
     emit(found, json_, "\n".join(described(split, numbers) for split, numbers in found.items()))
 
