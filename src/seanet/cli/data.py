@@ -15,7 +15,6 @@ app.add_typer(data_app, name="data")
 convert_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 data_app.add_typer(convert_app, name="convert")
 
-
 ANNOTATIONS = "annotations/instances_{}.json"  # of a split, as COCO lays them out
 
 
@@ -114,8 +113,9 @@ def cityscapes_results(
     from seanet.evaluation.results import read_results
     from seanet.report.files import write_whole
 
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out} is no empty folder: name a new or empty one, as old results would count too", file=out)
+    require_place(out / "results.txt", "OUT")
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: name a new or empty folder, as old results would count too", file=out)
     truth = read_coco(*find_split(data, split))
     entries = read_results(results, truth)
     for name, content in files(truth, entries):
