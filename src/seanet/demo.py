@@ -79,10 +79,16 @@ def _page(out: Path, model, config: Config, data: CocoData, metrics: dict, secon
     )
 
 
-SHARES = {"mask AP": "segm/AP", "mask AP50": "segm/AP50", "box AP": "bbox/AP", "box AP50": "bbox/AP50"}
+SHARES = {
+    "mask AP": "segm/AP",
+    "mask AP50": "segm/AP50",
+    "boundary AP": "boundary/AP",
+    "box AP": "bbox/AP",
+    "box AP50": "bbox/AP50",
+}
 NOTES = [
     f"Scenes that the model has not seen, and what it predicts there with a score of {SHOWN_FROM} or more."
-    " AP is in percent, as COCO counts it.",
+    " AP is in percent, as COCO counts it; boundary AP by Boundary IoU, 2 % of the diagonal wide.",
 ]
 
 

@@ -23,15 +23,11 @@ def demo(
     from seanet.recipes import recipe as named
 
     named(recipe)
-    from seanet.demo import run
+    from seanet.demo import SHARES, run
 
     found = run(out, recipe, steps, say=say)
-    metrics = {name: found["metrics"].get(name) for name in ("segm/AP", "segm/AP50", "bbox/AP", "bbox/AP50")}
-    lines = [
-        f"{name.replace('segm', 'mask').replace('bbox', 'box').replace('/', ' ')}: {value:.3f}"
-        for name, value in metrics.items()
-        if value is not None
-    ]
+    metrics = {name: found["metrics"].get(key) for name, key in SHARES.items()}
+    lines = [f"{name}: {value:.3f}" for name, value in metrics.items() if value is not None]
     lines += [f"page: {found['page']}", f"model: {found['run']}  (seanet predict {found['run']} IMAGE)"]
     emit(found, json_, "\n".join(lines))
 
