@@ -11,7 +11,7 @@ from found import detections, write
 from seanet import cli
 from seanet.evaluation.assess import assess
 from seanet.evaluation.coco import score
-from seanet.report.text import finite
+from seanet.report.text import finite, rows
 
 
 def seanet(*args: object, code: int = 0):
@@ -60,6 +60,11 @@ def test_tables(case):
     classes = seanet("val", file, "--data", folder, "--per-class").stdout
     assert classes.count("class 11") == 4, "box, mask, boundary and bands"
     assert "band" not in seanet("val", file, "--data", folder, "--no-boundary").stdout
+
+
+def test_numbers_of_large_images_stand_apart():
+    lines = rows({"all": {"offset": -1234.5, "haus95": 23456.789, "TA": None}})
+    assert [line.split() for line in lines] == [["offset", "haus95", "TA"], ["all", "-1234.500", "23456.789", "-"]]
 
 
 def test_nothing_detected_is_said(case):

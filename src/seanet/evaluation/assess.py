@@ -51,15 +51,14 @@ def assess(data: CocoData, entries: list[dict], max_detections: int) -> Assessme
     shapes = {a["id"]: a["segmentation"] for a in truth["annotations"]}
     boxes = coco.judge(truth, results, "bbox", max_detections)
     scores: dict[str, Any] = {"bbox": coco.summarise(boxes)}
-    ious = {"bbox": coco.matrices(boxes)}
+    found = {"bbox": hits(data, listed, coco.matrices(boxes), max_detections, "box_score")}
     del boxes  # as large as the results
     masks = coco.judge(truth, results, "segm", max_detections)
-    scores["segm"], ious["segm"] = coco.summarise(masks), coco.matrices(masks)
-    pairs, ious["boundary"] = _boundaries(data, listed, ious["segm"], shapes, max_detections)
-    scores["boundary"] = coco.summarise(coco.judge_again(masks, ious["boundary"]))
+    ious = coco.matrices(masks)
+    pairs, lowered = _boundaries(data, listed, ious, shapes, max_detections)
+    scores |= {"segm": coco.summarise(masks), "boundary": coco.summarise(coco.judge_again(masks, lowered))}
     scores["boundary"]["width"] = _boundary_widths(data)
-    ranks = {"bbox": "box_score", "segm": "score", "boundary": "score"}
-    found = {kind: hits(data, listed, ious[kind], max_detections, rank) for kind, rank in ranks.items()}
+    found |= {kind: hits(data, listed, m, max_detections) for kind, m in (("segm", ious), ("boundary", lowered))}
     metrics = scores | {"bands": bands(data, pairs)} | coco.facts(data, len(results), max_detections)
     return Assessment(metrics, pairs, found, listed)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,10 +45,10 @@ class Pairs:
         rows = np.arange(len(self.image)) if rows is None else np.arange(len(self.image))[rows]
         matched, outlined = self.result[rows] >= 0, self.outlined[rows]
         found = {
-            "TA": _by_width(self.trimap[rows], _mean),
-            "TA@R": _by_width(np.where(matched[:, None], self.trimap[rows], 0.0)[outlined], _mean),
-            "band_iou": _by_width(self.band_iou[rows], _mean),
-            "boundary_f": _by_width(self.boundary_f[rows], _mean),
+            "TA": _by_width(self.trimap[rows]),
+            "TA@R": _by_width(np.where(matched[:, None], self.trimap[rows], 0.0)[outlined]),
+            "band_iou": _by_width(self.band_iou[rows]),
+            "boundary_f": _by_width(self.boundary_f[rows]),
         }
         return found | {
             "offset": _mean(self.offset[rows]),
@@ -61,8 +60,8 @@ class Pairs:
         }
 
 
-def _by_width(values: np.ndarray, mean: Callable[[np.ndarray], float | None]) -> dict[str, float | None]:
-    return {name: mean(values[:, i]) for i, name in enumerate(NAMES)}
+def _by_width(values: np.ndarray) -> dict[str, float | None]:
+    return {name: _mean(values[:, i]) for i, name in enumerate(NAMES)}
 
 
 def _mean(values: np.ndarray) -> float | None:

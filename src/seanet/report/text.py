@@ -76,7 +76,7 @@ def rows(scores: Mapping[str, Mapping[str, Any]], title: str = "") -> list[str]:
 
 
 def cell(value: Any) -> str:
-    return f"{value:7.3f}" if isinstance(value, int | float) and math.isfinite(value) else f"{'-':>7}"
+    return f" {value:6.3f}" if isinstance(value, int | float) and math.isfinite(value) else f"{'-':>7}"
 
 
 def summary(result: "Run") -> str:
