@@ -24,9 +24,7 @@ class TrueIous:
 
     box: np.ndarray  # (n,)
     mask: np.ndarray  # (n,)
-    on_crowd: (
-        np.ndarray
-    )  # (n,) bool: overlaps a crowd region of its class and no object, so that nothing is known of it
+    on_crowd: np.ndarray  # (n,) bool: overlaps a crowd region of its class and no object: nothing is known of it
 
 
 def calibrate(data: CocoData, listed: list[list[dict]]) -> dict[str, Any]:

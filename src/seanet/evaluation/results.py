@@ -33,7 +33,7 @@ def read_results(path: Path | str, data: CocoData) -> list[dict]:
     entries = _entries(path)
     records = {image.id: image for image in data.images}
     _check_ids(path, entries, "image_id", records, f"{data.file} has {len(records)} images")
-    ids = data.categories.ids
+    ids = set(data.categories.ids)
     _check_ids(path, entries, "category_id", ids, f"{data.file} has {len(ids)} categories")
     return [_checked(path, i, entry, records[entry["image_id"]]) for i, entry in enumerate(entries)]
 
