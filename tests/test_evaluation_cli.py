@@ -59,6 +59,8 @@ def test_tables(case):
     assert "class 11" not in text
     classes = seanet("val", file, "--data", folder, "--per-class").stdout
     assert classes.count("class 11") == 4, "box, mask, boundary and bands"
+    assert "class 90" not in classes
+    assert "classes without objects, left out here: 1" in classes
     assert "band" not in seanet("val", file, "--data", folder, "--no-boundary").stdout
 
 

@@ -102,9 +102,9 @@ def test_a_missing_file(data):
         ({"image_id": 77}, ["1 of ", "one image_id", "77", "has 4 images", "1, 2, 3, 4"]),
         ({"image_id": "1"}, ["image_id", "'1'"]),
         ({"image_id": True}, ["image_id", "True"]),
-        ({"category_id": 3}, ["one category_id", "ids 3", "4 categories", "2, 5, 11, 90"]),
+        ({"category_id": 3}, ["one category_id", "ids 3", "has 4 of them", "2, 5, 11, 90"]),
         ({"category_id": None}, ["category_id", "None"]),
-        ({"score": None}, ["result #2 (image 1)", "score None", "finite number"]),
+        ({"score": None}, ["result #2 (image 1)", "has no score", "finite number"]),
         ({"score": float("nan")}, ["result #2", "score nan"]),
         ({"score": "0.5"}, ["result #2", "score '0.5'"]),
         ({"box_score": float("inf")}, ["result #2", "box_score inf"]),
@@ -112,8 +112,9 @@ def test_a_missing_file(data):
         ({"segmentation": {"size": [5, 4], "counts": [20]}}, ["result #2", "size [5, 4]", "[height, width]"]),
         ({"segmentation": [[1.0, 2.0, 3.0]]}, ["result #2", "polygon of fewer than three points"]),
         ({"segmentation": [[1e300] * 8]}, ["result #2", "not finite"]),
-        ({"bbox": [1, 2, 3]}, ["result #2", "bbox [1, 2, 3]", "four finite numbers"]),
-        ({"bbox": [1, 2, 3, float("nan")]}, ["result #2", "four finite numbers"]),
+        ({"bbox": [1, 2, 3]}, ["result #2", "bbox [1, 2, 3]", "finite x, y, width and height"]),
+        ({"bbox": [1, 2, 3, float("nan")]}, ["result #2", "finite x, y"]),
+        ({"bbox": [1, 2, -3, 4]}, ["result #2", "neither side below 0"]),
     ],
 )
 def test_entries_that_cannot_be_measured(data, changes, words):

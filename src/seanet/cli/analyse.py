@@ -78,10 +78,9 @@ def of_results(file: Path, data: Files, limit: int | None) -> dict[str, Any]:
 def of_model(run: Path, data: Files, limit: int | None, device: str | None) -> dict[str, Any]:
     from seanet.data.coco import read_coco
     from seanet.evaluation.analysis import analyse
-    from seanet.evaluation.oracle import require_objects, rerun
+    from seanet.evaluation.oracle import rerun
     from seanet.predict import load
 
     model = load(run, device).limited(limit=limit)
     truth = read_coco(*data, categories=model.categories)
-    require_objects(truth)
     return analyse(truth, rerun(model, truth, progress=counter("predicted")), model.config.detections.limit)

@@ -106,7 +106,6 @@ def run_model(
     device: str | None,
 ) -> dict[str, Any]:
     from seanet.data.coco import read_coco
-    from seanet.evaluation.oracle import require_objects
     from seanet.evaluation.run import evaluate
     from seanet.predict import load
 
@@ -115,7 +114,7 @@ def run_model(
     if limit is not None:
         model.limited(limit=limit)
     truth = read_coco(*data, categories=model.categories)
-    require_objects(truth)
+    truth.require_objects("measure by")
     entries: list[dict] = []
     found = evaluate(model, truth, boundary=boundary, results=entries, progress=counter("evaluated"))
     if results is not None:

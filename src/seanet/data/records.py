@@ -71,6 +71,12 @@ class CocoData:
             message = f"{self.file}: lists no images, so there is nothing to {purpose}"
             raise AnnotationError(message, file=self.file, field="images", value=[])
 
+    def require_objects(self, purpose: str) -> None:
+        """Error if there is no object to ``purpose``, such as "measure by"; crowd regions are none."""
+        if not any(not a.crowd for image in self.images for a in image.annotations):
+            message = f"{self.file}: holds no object (crowd regions aside), so there is nothing to {purpose}"
+            raise AnnotationError(message, file=self.file, field="annotations", value=[])
+
     def require_clean(self, max_bad: float) -> None:
         """Error if more than this share of the annotations had to be skipped."""
         share = self.repairs.skipped_share

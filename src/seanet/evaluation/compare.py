@@ -134,8 +134,7 @@ def compare(
     """
     if not 2 <= len(sources) <= MOST:
         raise UserError(f"a comparison takes two to {MOST} models or results files, got {len(sources)}")
-    if not any(not a.crowd for image in data.images for a in image.annotations):
-        raise UserError(f"{data.file}: holds no object (crowd regions aside), so there is nothing to compare on")
+    data.require_objects("compare on")
     unique = dict.fromkeys(map(Path, sources))
     models = [source for source in unique if source.suffix != ".json"]
     if models:

@@ -18,7 +18,6 @@ import numpy as np
 
 from seanet.data.bitmaps import Bitmap
 from seanet.data.coco import Annotation, CocoData, ImageRecord, find_split, read_coco, to_bitmap, to_rle
-from seanet.errors import UserError
 from seanet.evaluation.assess import bands, by_image
 from seanet.evaluation.overlap import LEAST, bbox_of, box_ious, same_class
 from seanet.evaluation.packed import pack_rle, shared
@@ -167,7 +166,7 @@ class Reruns:
 
 def mend_results(data: CocoData, entries: list[dict]) -> Reruns:
     """The oracles that need no model, of anybody's results."""
-    require_objects(data)
+    data.require_objects("analyse")
     reruns = Reruns()
     for image, found in zip(data.images, by_image(data, entries), strict=True):
         reruns.add(Scene.of(image, found, data.categories.ids))
@@ -188,7 +187,7 @@ def rerun(
     """
     from seanet.evaluation.run import batches  # it waits for torch
 
-    require_objects(data)
+    data.require_objects("analyse")
     reruns, fixed, ids = Reruns(), FixedBoxes(data), data.categories.ids
     reruns.fixed = fixed.pairs
     for records, images, sizes in batches(data, model.config.data, batch, workers):
@@ -219,7 +218,7 @@ def fixed_boxes(
 
     if not isinstance(data, CocoData):
         data = read_coco(*find_split(Path(data), split), categories=model.categories)
-    require_objects(data)
+    data.require_objects("analyse")
     fixed = FixedBoxes(data)
     for records, images, sizes in batches(data, model.config.data, batch, workers):
         scenes = [Scene.of(record, [], data.categories.ids) for record in records]
@@ -260,13 +259,6 @@ class FixedBoxes:
             measure(self.pairs, self.row, truth, found, size)
             self.row += 1
         self.images += 1
-
-
-def require_objects(data: CocoData) -> None:
-    if not any(not a.crowd for image in data.images for a in image.annotations):
-        raise UserError(
-            f"{data.file}: holds no object (crowd regions aside), so there is nothing to analyse", file=data.file
-        )
 
 
 def _drawn(

@@ -28,13 +28,12 @@ def read_results(path: Path | str, data: CocoData) -> list[dict]:
     a result too.  UserError for what cannot be measured, with the first entry or ids at fault.
     """
     path = Path(path)
-    if not any(not a.crowd for image in data.images for a in image.annotations):
-        raise UserError(f"{data.file}: has no object, so there is nothing to measure {path} by", file=data.file)
+    data.require_objects(f"measure {path} by")
     entries = _entries(path)
     records = {image.id: image for image in data.images}
     _check_ids(path, entries, "image_id", records, f"{data.file} has {len(records)} images")
     ids = set(data.categories.ids)
-    _check_ids(path, entries, "category_id", ids, f"{data.file} has {len(ids)} categories")
+    _check_ids(path, entries, "category_id", ids, f"{data.file} has {len(ids)} of them")
     return [_checked(path, i, entry, records[entry["image_id"]]) for i, entry in enumerate(entries)]
 
 
@@ -86,7 +85,8 @@ def _checked(path: Path, i: int, entry: dict[str, Any], image: ImageRecord) -> d
         if value is None and name != "score":
             continue
         if not is_number(value) or not math.isfinite(value):
-            raise wrong(name, f"has the {name} {value!r}: expected a finite number")
+            given = f"the {name} {value!r}" if name in entry else f"no {name}"
+            raise wrong(name, f"has {given}: expected a finite number")
         kept[name] = float(value)
     if not isinstance(entry.get("segmentation"), list | dict):
         raise wrong("segmentation", "has no segmentation: expected run lengths or polygons, since masks are measured")
@@ -98,9 +98,14 @@ def _checked(path: Path, i: int, entry: dict[str, Any], image: ImageRecord) -> d
     if box is None:
         x0, y0, x1, y1 = pack_runs(counts, image.height).box
         box = [x0, y0, x1 - x0, y1 - y0]
-    elif not isinstance(box, list) or len(box) != 4 or not all(is_number(v) and math.isfinite(v) for v in box):
-        raise wrong("bbox", f"has the bbox {box!r}: expected four finite numbers, x, y, width, height")
+    elif not _is_box(box):
+        raise wrong("bbox", f"has the bbox {box!r}: expected finite x, y, width and height, neither side below 0")
     return kept | {"bbox": [float(v) for v in box]}
+
+
+def _is_box(box: object) -> bool:
+    numbers = isinstance(box, list) and len(box) == 4 and all(is_number(v) and math.isfinite(v) for v in box)
+    return numbers and min(box[2:]) >= 0
 
 
 def _mask(raw: list | dict, image: ImageRecord) -> tuple[dict[str, Any], np.ndarray]:

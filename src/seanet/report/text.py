@@ -19,12 +19,23 @@ def table(found: Mapping[str, Any], per_class: bool = False) -> str:
     if "bands" in found:
         lines += ["", *bands(found["bands"]), "", *notes(found)]
     if per_class:
-        for kind in kinds:
-            lines += ["", *rows(found[kind].get("per_class", {}), kind)]
-        if "bands" in found:
-            lines += ["", *rows({name: _shares(part) for name, part in found["bands"]["per_class"].items()}, "TA@R")]
+        lines += by_class(found, kinds)
     plain = {name: value for name, value in found.items() if isinstance(value, int | float | str)}
     return "\n".join([*lines, "", *(f"{name.replace('_', ' ')}: {value}" for name, value in plain.items())])
+
+
+def by_class(found: Mapping[str, Any], kinds: list[str]) -> list[str]:
+    """A row for each class with objects, kind by kind and for the bands; the others are counted."""
+    classes = found[kinds[0]]["per_class"]
+    known = [name for name, scores in classes.items() if scores["AP"] is not None]
+    lines: list[str] = []
+    for kind in kinds:
+        lines += ["", *rows({name: found[kind]["per_class"][name] for name in known}, kind)]
+    if "bands" in found:
+        parts = found["bands"]["per_class"]
+        lines += ["", *rows({name: _shares(parts[name]) for name in known}, "TA@R")]
+    without = len(classes) - len(known)
+    return [*lines, "", f"classes without objects, left out here: {without}"] if without else lines
 
 
 def bands(found: Mapping[str, Any]) -> list[str]:
