@@ -79,7 +79,9 @@ def test_what_families_differ_in_is_a_setting_of_each(family):
     if family.startswith("seanet"):
         assert not settings.override(start, ["mask.edge_weight=0"]).mask.has_edges
     else:
-        with pytest.raises(ConfigError, match=r"^mask.edge_weight is a setting of mask.kind=edge, not of mask.kind=cla"):
+        with pytest.raises(
+            ConfigError, match=r"^mask.edge_weight is a setting of mask.kind=edge, not of mask.kind=cla"
+        ):
             settings.override(start, ["mask.edge_weight=0"])
 
 
