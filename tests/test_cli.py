@@ -5,19 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
-from seanet import __version__, cli
+from command import seanet
+from seanet import __version__
 from seanet.recipes import RECIPES
 from seanet.report.text import finite
-
-
-def seanet(*args: object, code: int = 0):
-    result = CliRunner().invoke(cli.app, [str(arg) for arg in args])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
+from command import seanet
 from found import detections, rle, write
-from seanet import cli
 from seanet.data.bitmaps import Bitmap
 from seanet.data.coco import CocoData, read_coco
 from seanet.errors import UserError
@@ -30,14 +29,6 @@ from seanet.report.comparison import Cell, _change, write_comparison
 
 SIDE = 96  # pixels of an image of squares
 CORNERS = ((8, 8), (60, 8), (8, 60), (60, 60))  # of four squares in it
-
-
-def seanet(*args: object, code: int = 0):
-    result = CliRunner().invoke(cli.app, [str(arg) for arg in args])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 def square(x: int, y: int) -> np.ndarray:

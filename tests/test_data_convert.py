@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as codec
-from typer.testing import CliRunner
 
-from seanet import cli
+from command import seanet
 from seanet.data.cityscapes import CLASSES, convert, find_frames, find_splits, objects, read_ids, results
 from seanet.data.coco import CocoData, find_split, mask_bits, read_coco
 from seanet.data.lvis import split_of
@@ -22,14 +21,6 @@ from seanet.evaluation.lvis import in_place_of_coco, is_federated, score
 from seanet.report.text import table
 
 HEIGHT, WIDTH = 40, 60
-
-
-def seanet(*args: object, code: int = 0):
-    result = CliRunner().invoke(cli.app, [str(arg) for arg in args])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 # Cityscapes

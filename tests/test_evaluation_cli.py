@@ -5,19 +5,12 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
+from command import seanet
 from found import detections, write
-from seanet import cli
 from seanet.evaluation.assess import assess
 from seanet.evaluation.coco import score
 from seanet.report.text import finite, rows
-
-
-def seanet(*args: object, code: int = 0):
-    result = CliRunner().invoke(cli.app, [str(arg) for arg in args])
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from seanet import cli
+from command import seanet
 from seanet.config import ClassicBox, ClassicMask, EdgeMask, FcnBox
 from seanet.errors import ConfigError, UserError
 from seanet.papers import TABLES, paper_table
@@ -19,12 +18,6 @@ from seanet.report.tables import beside, describe, table_lines, table_markdown
 from seanet.settings import differences, override, to_dict
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def seanet(*args: object, code: int = 0):
-    result = CliRunner().invoke(cli.app, [str(arg) for arg in args])
-    assert result.exit_code == code, result.output
-    return result
 
 
 def parts(name: str, base: str) -> set[str]:
