@@ -8,15 +8,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pycocotools import mask as codec
 from typer.testing import CliRunner
 
 from seanet import checkpoint
 from seanet.cli import app
 from seanet.data.bitmaps import Bitmap
+from seanet.data.coco import Annotation
 from seanet.data.loader import collate_images
 from seanet.errors import UserError
 from seanet.evaluation.analysis import analyse
-from seanet.evaluation.oracle import ORACLES, Scene, cut_to_box, fixed_boxes, mend, mend_results, rerun
+from seanet.evaluation.fixed import draw, fixed_boxes
+from seanet.evaluation.oracle import ORACLES, Scene, cut_to_box, mend, mend_results, rerun
 from seanet.instances import Instances
 from seanet.predict import build
 from seanet.recipes import recipe
@@ -164,6 +167,24 @@ def test_masks_in_fixed_boxes(tmp_path):
     inside = 30**2 - 24**2
     outside = none["bands"]["all"]["TA"]["3px"]
     assert outside == pytest.approx(1 - inside / (inside + 4 * 30 * 3 + 4 * corner(3)))
+
+
+def test_the_most_that_cells_can_show(tmp_path):
+    """A square fills its box, so cells of any number show it; other shapes they show as far as they go."""
+    data = data_of(tmp_path, [[(4, A), (9, B), (9, C, True)], []])
+    ceiling = fixed_boxes(Stub([[], []], np.zeros((28, 28))), data, workers=0)["ceiling"]
+    assert (ceiling["cells"], ceiling["mask_iou"]) == (28, 1)
+    assert ceiling["bands"]["all"]["TA"]["1px"] == 1
+    # An L of three quadrants of 4 x 4 pixels: one cell says no more than that over half is covered; 2 x 2 cells hold it,
+    # but between their centres the inner corner is rounded: of its pixels one, at .375 x .375, is more than half covered.
+    bits = np.zeros((40, 40), np.uint8, order="F")
+    bits[20:28, 10:18] = 1
+    bits[20:24, 14:18] = 0
+    shape = Annotation(1, 1, 1, (10.0, 20.0, 18.0, 28.0), codec.encode(bits), 48.0, False)
+    for cells, pixels in ((1, 64), (2, 49)):
+        (drawn,) = draw([shape], (40, 40), cells, "aligned")
+        assert codec.decode(drawn).sum() == pixels
+    assert draw([], (40, 40), 28, "aligned") == []
 
 
 def corner(width: int) -> int:

@@ -20,10 +20,10 @@ def complete_recipe(incomplete: str) -> list[str]:
 
 
 def complete_setting(incomplete: str) -> list[str]:
-    from seanet.config import Config, EdgeMask, FcnBox
+    from seanet.config import Config, EdgeMask, FcnBox, MaskIou
     from seanet.settings import paths
 
-    names = {*paths(Config()), *paths(Config(box=FcnBox(), mask=EdgeMask()))}
+    names = {*paths(Config()), *paths(Config(box=FcnBox(), mask=EdgeMask(), scoring=MaskIou()))}
     return sorted(f"{name}=" for name in names if name.startswith(incomplete))
 
 

@@ -85,7 +85,7 @@ def score_file(file: Path, data: Files, limit: int, boundary: bool) -> dict[str,
 
 def in_true_boxes(checkpoint: Path, data: Files, changes: list[str], device: str | None, json_: bool) -> None:
     from seanet.data.coco import read_coco
-    from seanet.evaluation.oracle import fixed_boxes
+    from seanet.evaluation.fixed import fixed_boxes
     from seanet.predict import load
     from seanet.report.analysis import fixed_text
 

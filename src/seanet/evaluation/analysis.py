@@ -13,7 +13,7 @@ from seanet.data.coco import CocoData
 from seanet.evaluation.assess import assess
 from seanet.evaluation.calibration import calibrate
 from seanet.evaluation.clipping import Clipping, clipping
-from seanet.evaluation.oracle import NEED_MODEL, ORACLES, Reruns, fixed_summary
+from seanet.evaluation.oracle import NEED_MODEL, ORACLES, Reruns
 
 KINDS = ("bbox", "segm", "boundary")
 STEPS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the losses' histogram
@@ -33,7 +33,7 @@ def analyse(data: CocoData, reruns: Reruns, max_detections: int) -> dict[str, An
         "oracles": oracles(data, reruns, max_detections, _aps(metrics)),
         "clipping": clips.by_size() | {"histogram": histogram(clips)},
         "calibration": trust,
-        "fixed_boxes": None if reruns.fixed is None else fixed_summary(data, reruns.fixed),
+        "fixed_boxes": None if reruns.fixed is None else reruns.fixed.summary(),
         "left_out": left_out(reruns, trust),
     }
 

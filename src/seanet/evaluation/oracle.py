@@ -11,22 +11,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from seanet.data.bitmaps import Bitmap
-from seanet.data.coco import Annotation, CocoData, ImageRecord, find_split, read_coco, to_bitmap, to_rle
-from seanet.evaluation.assess import bands, by_image
+from seanet.data.coco import Annotation, CocoData, ImageRecord, to_bitmap, to_rle
+from seanet.evaluation.assess import by_image
+from seanet.evaluation.fixed import FixedBoxes, outlined, redraw, true_boxes
 from seanet.evaluation.overlap import LEAST, bbox_of, box_ious, same_class
-from seanet.evaluation.packed import pack_rle, shared
-from seanet.evaluation.pairs import Pairs, empty_pairs, measure
 from seanet.instances import encode_rle
 
 if TYPE_CHECKING:
     from seanet.predict import Model
-    from seanet.types import Batch
 
 ORACLES = {
     "no_duplicates": "without duplicates",
@@ -53,7 +50,7 @@ class Scene:
 
     @classmethod
     def of(cls, image: ImageRecord, entries: list[dict], ids: tuple[int, ...]) -> Scene:
-        objects = [a for a in image.annotations if not a.crowd]
+        objects = outlined(image)
         ious, same = box_ious(entries, objects), same_class(entries, objects, ids)
         return cls(image, entries, objects, ids, _nearest(np.where(same, ious, 0.0), same), _nearest(ious, same))
 
@@ -69,9 +66,12 @@ class Scene:
 
     def asked(self) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (n, 4) xyxy and labels (n,) to predict masks for: the objects, then the misnamed detections."""
-        boxes = [a.box for a in self.objects] + [_corners(self.entries[d]) for d in self.misnamed]
-        labels = [a.label for a in self.objects] + [self.objects[self.any[d]].label for d in self.misnamed]
-        return np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64)
+        boxes, labels = true_boxes(self.image)
+        corners = [_corners(self.entries[d]) for d in self.misnamed]
+        named = [self.objects[self.any[d]].label for d in self.misnamed]
+        return np.concatenate([boxes, np.array(corners, np.float32).reshape(-1, 4)]), np.append(labels, named).astype(
+            np.int64
+        )
 
 
 def _nearest(ious: np.ndarray, same: np.ndarray) -> np.ndarray:
@@ -156,7 +156,7 @@ class Reruns:
 
     plain: list[dict] = field(default_factory=list)
     mended: dict[str, list[dict]] = field(default_factory=dict)
-    fixed: Pairs | None = None  # every object with the mask predicted in its own box; None without a model
+    fixed: FixedBoxes | None = None  # every object with the mask predicted in its own box; None without a model
 
     def add(self, scene: Scene, drawn: list[dict] | None = None) -> None:
         self.plain += scene.entries
@@ -188,82 +188,14 @@ def rerun(
     from seanet.evaluation.run import batches  # it waits for torch
 
     data.require_objects("analyse")
-    reruns, fixed, ids = Reruns(), FixedBoxes(data), data.categories.ids
-    reruns.fixed = fixed.pairs
+    fixed, ids = FixedBoxes(data, model.config), data.categories.ids
+    reruns = Reruns(fixed=fixed)
     for records, images, sizes in batches(data, model.config.data, batch, workers):
         found = model.predict_batch(images, sizes)
         scenes = [Scene.of(r, i.to_coco(r.id), ids) for r, i in zip(records, found, strict=True)]
-        for scene, drawn in zip(scenes, _drawn(model, images, sizes, [s.asked() for s in scenes]), strict=True):
+        for scene, drawn in zip(scenes, redraw(model, images, sizes, [s.asked() for s in scenes]), strict=True):
             reruns.add(scene, drawn)
             fixed.add(scene.image, drawn[: len(scene.objects)])
             if progress:
                 progress(fixed.images, len(data.images))
     return reruns
-
-
-def fixed_boxes(
-    model: Model,
-    data: CocoData | Path | str,
-    *,
-    split: str = "val",
-    batch: int = 1,
-    workers: int = 2,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
-    """The mask head alone: masks predicted for the true class in the true box of every object that is no crowd region.
-
-    ``mask_iou`` is the mean over all objects, ``bands`` as ``evaluation.assess.bands`` gives them: no object is missed.
-    """
-    from seanet.evaluation.run import batches  # it waits for torch
-
-    if not isinstance(data, CocoData):
-        data = read_coco(*find_split(Path(data), split), categories=model.categories)
-    data.require_objects("analyse")
-    fixed = FixedBoxes(data)
-    for records, images, sizes in batches(data, model.config.data, batch, workers):
-        scenes = [Scene.of(record, [], data.categories.ids) for record in records]
-        for record, drawn in zip(records, _drawn(model, images, sizes, [s.asked() for s in scenes]), strict=True):
-            fixed.add(record, drawn)
-            if progress:
-                progress(fixed.images, len(data.images))
-    return fixed_summary(data, fixed.pairs)
-
-
-def fixed_summary(data: CocoData, pairs: Pairs) -> dict[str, Any]:
-    """JSON-ready figures of masks predicted in true boxes."""
-    found: dict[str, Any] = {"mask_iou": float(pairs.iou.mean()), "bands": bands(data, pairs)}
-    return found | {"images": len(data.images), "objects": len(pairs.iou)}
-
-
-@dataclass
-class FixedBoxes:
-    """Fills, image by image, a row for each object of ``data`` with the mask predicted in its box."""
-
-    data: CocoData
-    images: int = 0
-    row: int = 0
-
-    def __post_init__(self) -> None:
-        self.pairs = empty_pairs(self.data)
-
-    def add(self, image: ImageRecord, drawn: list[dict]) -> None:
-        """``drawn`` are the masks of the image's objects, in their order."""
-        size = image.height, image.width
-        objects = [a for a in image.annotations if not a.crowd]
-        for g, (annotation, mask) in enumerate(zip(objects, drawn, strict=True)):
-            truth, found = pack_rle(to_rle(annotation, *size)), pack_rle(mask)
-            both = shared(truth, found)
-            self.pairs.result[self.row], self.pairs.score[self.row] = g, 1.0
-            self.pairs.iou[self.row] = both / (truth.area + found.area - both)
-            self.pairs.outlined[self.row] = truth.area != image.height * image.width
-            measure(self.pairs, self.row, truth, found, size)
-            self.row += 1
-        self.images += 1
-
-
-def _drawn(
-    model: Model, images: Batch, sizes: list[tuple[int, int]], asked: list[tuple[np.ndarray, np.ndarray]]
-) -> list[list[dict]]:
-    """Run lengths of the masks predicted for each image's boxes and labels."""
-    boxes, labels = zip(*asked, strict=True)
-    return [found.rle() for found in model.predict_inside(images, sizes, list(boxes), list(labels))]

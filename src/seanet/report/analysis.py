@@ -80,7 +80,7 @@ def _trust(found: Mapping[str, Any]) -> list[str]:
 
 
 def fixed_text(found: Mapping[str, Any]) -> str:
-    """Of ``evaluation.oracle.fixed_boxes``."""
+    """Of ``evaluation.fixed.fixed_boxes``."""
     bands, whole = found["bands"], found["bands"]["all"]
     names = list(whole["TA"])
     lines = [
@@ -90,8 +90,14 @@ def fixed_text(found: Mapping[str, Any]) -> str:
     lines.append("within".ljust(20) + "".join(f"{name:>9}" for name in names))
     for key, title in {"TA": "band accuracy", "band_iou": "band IoU", "boundary_f": "boundary F"}.items():
         lines.append(title.ljust(20) + "".join(f"{_plain(whole[key][name]):>9}" for name in names))
-    ends = f"offset {_plain(whole['offset'])} px (+ grows), Hausdorff distance (95 %) {_plain(whole['hausdorff95'])} px"
-    return "\n".join([*lines, ends])
+    lines.append(
+        f"offset {_plain(whole['offset'])} px (+ grows), Hausdorff distance (95 %) {_plain(whole['hausdorff95'])} px"
+    )
+    most, cells = found["ceiling"]["bands"], found["ceiling"]["cells"]
+    sizes = ", ".join(f"{size} {_plain(most[size]['iou'])}" for size in SIZES[1:])
+    lines += [f"the most that {cells} x {cells} cells can show: mask IoU {found['ceiling']['mask_iou']:.3f}, {sizes}"]
+    lines.append("band accuracy".ljust(20) + "".join(f"{_plain(most['all']['TA'][name]):>9}" for name in names))
+    return "\n".join(lines)
 
 
 def _share(value: float | None) -> str:
@@ -143,6 +149,8 @@ def tiles(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     shown = [(f"{name} AP", _plain(plain[kind])) for kind, name in KINDS.items()]
     if found["fixed_boxes"]:
         shown.append(("Mask IoU in true boxes", _plain(found["fixed_boxes"]["mask_iou"])))
+        most = found["fixed_boxes"]["ceiling"]
+        shown.append((f"The most that {most['cells']} x {most['cells']} cells can reach", _plain(most["mask_iou"])))
     shown += [
         ("Cut off by boxes, mean", _share(cut["mean"]).strip()),
         ("Objects that lose > 5%", _share(cut["over 5%"]).strip()),
