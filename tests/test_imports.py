@@ -39,7 +39,9 @@ ONLY = {
 WITHOUT_TORCH = ["__init__", "config", "errors", "recipes", "settings", "papers", "polygons", "cli", "doctor", "report"]
 WITHOUT_TORCH += ["data.coco", "data.synth", "data.cityscapes", "data.lvis", "data.converting", "evaluation.lvis"]
 WITHOUT_TORCH += [f"evaluation.{name}" for name in ("bootstrap", "compare", "sizes")]
-WITHOUT_TORCH += [f"evaluation.{name}" for name in ("overlap", "calibration", "clipping", "oracle", "analysis")]
+WITHOUT_TORCH += [
+    f"evaluation.{name}" for name in ("overlap", "calibration", "clipping", "fixed", "oracle", "analysis")
+]
 WITHOUT_TORCH += [
     f"evaluation.{name}" for name in ("coco", "packed", "matching", "boundary", "pairs", "assess", "results")
 ]
