@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from seanet.config import Config
-from seanet.data.coco import Annotation, CocoData, ImageRecord, find_split, read_coco, to_bitmap, to_rle
+from seanet.data.coco import Annotation, CocoData, ImageRecord, to_bitmap, to_rle
 from seanet.evaluation.assess import bands
 from seanet.evaluation.packed import Packed, pack_rle, shared
 from seanet.evaluation.pairs import Pairs, empty_pairs, measure
@@ -29,22 +28,20 @@ Size = tuple[int, int]
 
 def fixed_boxes(
     model: Model,
-    data: CocoData | Path | str,
+    data: CocoData,
     *,
-    split: str = "val",
     batch: int = 1,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Masks predicted for the true class in the true box of every object that is no crowd region.
 
+    ``data`` were read with the model's categories; ``progress`` is called with images done and images in all.
     ``mask_iou`` is the mean over all objects, ``bands`` as ``evaluation.assess.bands`` gives them: no object is missed.
     ``ceiling`` has the same of masks that are as good as their ``cells`` a side allow.
     """
     from seanet.evaluation.run import batches  # it waits for torch
 
-    if not isinstance(data, CocoData):
-        data = read_coco(*find_split(Path(data), split), categories=model.categories)
     data.require_objects("analyse")
     fixed = FixedBoxes(data, model.config)
     for records, images, sizes in batches(data, model.config.data, batch, workers):
