@@ -18,6 +18,7 @@ from seanet.cli.options import (
     counter,
     emit,
     require,
+    require_data,
     require_place,
     reservations,
     say,
@@ -40,17 +41,12 @@ def analyse(
     What true classes, boxes and masks, and no duplicates, would gain; what boxes cut off; whether predicted IoUs and
     scores are right.  Of results (.json) only what needs no model is told.
     """
-    if data is None:
-        raise UserError("--data DIR is needed: the folder of a COCO-style data set")
     require(run, "a checkpoint, the folder of a run or a file of results")
-    require(data, "a folder of data")
+    files = require_data(data, split)
     if out is not None:
         require_place(out, "--out")
     if run.suffix == ".json" and device:
         raise UserError(f"{run} holds results: --device is for checkpoints")
-    from seanet.data.coco import find_split
-
-    files = find_split(data, split)
     found = (
         of_results(run, files, max_detections)
         if run.suffix == ".json"
@@ -60,6 +56,7 @@ def analyse(
 
     found["left_out"] += reservations(files[0])
     if out is not None:
+        assert data is not None  # or ``require_data`` would have refused it
         title = f"Where {'/'.join(run.resolve().parts[-2:])} loses AP on {data.name} ({split})"
         say(f"page: {write_analysis(out, found, title, f'{run} on {data}, split {split}')}")
     emit({"run": str(run), "data": str(data), "split": split, **found}, json_, text(found))

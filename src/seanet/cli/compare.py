@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import Data, Device, Json, Split, emit, require, require_place, reservations, say
+from seanet.cli.options import Data, Device, Json, Split, emit, require, require_data, require_place, reservations, say
 from seanet.errors import UserError
 
 
@@ -38,20 +38,18 @@ def compare(
     """
     if len(models) < 2:
         raise UserError(f"a comparison takes at least two models or results files, got only {models[0]}")
-    if data is None:
-        raise UserError("--data DIR is needed: the folder of a COCO-style data set")
-    require(data, "a folder of data")
     for model in models:
         require(model, "a checkpoint, the folder of a run, or a COCO results file")
+    files = require_data(data, split)
     if device and all(model.suffix == ".json" for model in models):
         raise UserError("all models are files of results: --device is for checkpoints")
     require_place(out, "--out")
-    from seanet.data.coco import find_split, read_coco
+    from seanet.data.coco import read_coco
     from seanet.evaluation.compare import compare as measure
     from seanet.report.comparison import lines, write_comparison
 
     found = measure(
-        read_coco(*find_split(data, split)),
+        read_coco(*files),
         models,
         split=split,
         max_detections=max_detections,

@@ -76,6 +76,16 @@ def require(path: Path, what: str) -> None:
         raise UserError(f"{path} does not exist: expected {what}", file=str(path))
 
 
+def require_data(data: Path | None, split: str) -> Files:
+    """The annotations of a split and the folder of their images, before torch is waited for."""
+    if data is None:
+        raise UserError("--data DIR is needed: the folder of a COCO-style data set")
+    require(data, "a folder of data")
+    from seanet.data.coco import find_split
+
+    return find_split(data, split)
+
+
 def require_place(file: Path, option: str) -> None:
     """Refuse a file that could not be written, before anything is computed for it."""
     if file.is_dir():

@@ -21,6 +21,7 @@ from seanet.cli.options import (
     counter,
     emit,
     require,
+    require_data,
     require_place,
 )
 from seanet.errors import UserError
@@ -50,15 +51,10 @@ def val(
 
     COCO's AP of boxes and masks, Boundary AP, and accuracy in bands along the objects' boundaries.
     """
-    if data is None:
-        raise UserError("--data DIR is needed: the folder of a COCO-style data set")
     require(model, "a checkpoint, the folder of a run or a file of results")
-    require(data, "a folder of data")
+    files = require_data(data, split)
     if results is not None:
         require_place(results, "--results")
-    from seanet.data.coco import find_split
-
-    files = find_split(data, split)
     if model.suffix == ".json":
         if set_ or device or results or fixed:
             options = "--set, --device, --results and --fixed-boxes"

@@ -4,7 +4,7 @@ A ring is a closed polygon, (2n,) float64 x, y, x, y, ... with pixel i covering 
 column by column, background first.  Callers have checked their numbers (``segmentations``): the codec behind trusts them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,12 +109,20 @@ def ring_length(ring: np.ndarray) -> float:
     return float(np.hypot(*(np.roll(points, -1, axis=0) - points).T).sum())
 
 
-def unpack_counts(text: bytes) -> np.ndarray | None:
+def runs_of(rle: Mapping[str, Any]) -> np.ndarray:
+    """Run lengths, (n,) int64, of a compressed RLE that was checked when it was read, or was made here."""
+    counts = unpack_counts(rle["counts"])
+    assert counts is not None
+    return counts
+
+
+def unpack_counts(text: bytes | str) -> np.ndarray | None:
     """Run lengths, int64, of COCO's compressed string; None if it is malformed.
 
     Five bits a character, lowest first, bit 5 says that more follow, bit 4 of the last is the sign; from the fourth
     number on each is the difference from the number two before it.
     """
+    text = text.encode("ascii") if isinstance(text, str) else text
     codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
         return None

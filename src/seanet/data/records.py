@@ -102,9 +102,7 @@ def to_bitmap(annotation: Annotation, height: int, width: int) -> Bitmap:
     segmentation = annotation.segmentation
     if isinstance(segmentation, list):
         return bitmaps.rasterise(segmentation, height, width)
-    counts = bitmaps.unpack_counts(segmentation["counts"])
-    assert counts is not None  # they were packed when the file was read
-    return bitmaps.runs_to_bitmap(counts, height)
+    return bitmaps.runs_to_bitmap(bitmaps.runs_of(segmentation), height)
 
 
 def to_rle(annotation: Annotation, height: int, width: int) -> dict[str, Any]:

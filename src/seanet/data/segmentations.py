@@ -132,7 +132,7 @@ def _measured(rings: list[np.ndarray], height: int, width: int) -> Mask:
 
 
 def _of_runs(raw: dict[str, Any], given: Box | None, height: int, width: int, note: Note) -> Mask:
-    size, counts = raw.get("size"), _counts(raw.get("counts"))
+    size, counts = raw.get("size"), run_lengths(raw.get("counts"))
     shape = [height, width]
     if counts is None or counts.min() < 0:
         raise Skip("run lengths malformed or negative")
@@ -150,11 +150,11 @@ def _of_runs(raw: dict[str, Any], given: Box | None, height: int, width: int, no
     return Mask(rle, (x0, y0, x1, y1), float(bitmap.area), exact=True)
 
 
-def _counts(raw: object) -> np.ndarray | None:
+def run_lengths(raw: object) -> np.ndarray | None:
     """Run lengths, (n,) int64, of either spelling; None if malformed."""
     if isinstance(raw, str | bytes):
         try:
-            return bitmaps.unpack_counts(raw.encode("ascii") if isinstance(raw, str) else raw)
+            return bitmaps.unpack_counts(raw)
         except UnicodeEncodeError:
             return None
     whole = isinstance(raw, list) and len(raw) > 0 and all(is_int(n) and abs(n) <= MOST_PIXELS for n in raw)

@@ -19,7 +19,7 @@ from seanet.evaluation.boundary import NAMES, RATIO, Rim, boundary_width, rim_io
 from seanet.evaluation.lvis import in_place_of_coco
 from seanet.evaluation.matching import Hits, Ious, hits
 from seanet.evaluation.packed import pack_rle
-from seanet.evaluation.pairs import Pairs, empty_pairs, match, measure
+from seanet.evaluation.pairs import Pairs, by_class, empty_pairs, match, measure
 
 LEAST = 0.5  # AP does not look at smaller IoUs
 RANGES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # COCO's, both ends within
@@ -100,10 +100,11 @@ def _boundaries(
         if not image.annotations:
             continue
         masks = _Masks(image, [shapes[a.id] for a in image.annotations], entries)
-        for category, (columns, rows) in _classes(image, entries, data.categories.ids).items():
+        classes = by_class(image, entries, data.categories.ids)
+        for category, (columns, rows) in classes.items():
             matrix = ious[image.id, category]
             lowered[image.id, category] = _lower(masks, matrix, columns, rows)
-        found = match(image, entries[:limit], ious, data.categories.ids)
+        found = match(image, classes, ious, limit)
         filled = codec.area(masks.shapes) == image.height * image.width
         for g, annotation in enumerate(image.annotations):
             if annotation.crowd:
@@ -115,17 +116,6 @@ def _boundaries(
                 measure(pairs, row, masks.truth(g), masks.found(d), masks.size)
             row += 1
     return pairs, lowered
-
-
-def _classes(image: ImageRecord, entries: list[dict], ids: tuple[int, ...]) -> dict[int, tuple[list[int], list[int]]]:
-    """Category id -> rows of its annotations and rows of its entries, for those that have both."""
-    columns: dict[int, list[int]] = {}
-    rows: dict[int, list[int]] = {}
-    for g, annotation in enumerate(image.annotations):
-        columns.setdefault(ids[annotation.label - 1], []).append(g)
-    for d, entry in enumerate(entries):
-        rows.setdefault(entry["category_id"], []).append(d)
-    return {category: (columns[category], rows[category]) for category in columns.keys() & rows.keys()}
 
 
 def _lower(masks: _Masks, ious: np.ndarray, columns: list[int], rows: list[int]) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seanet.data.bitmaps import Bitmap, unpack_counts
+from seanet.data.bitmaps import Bitmap, runs_of
 
 WORD = 64
 Window = tuple[int, int, int, int]
@@ -71,10 +71,7 @@ def bits_of(words: np.ndarray) -> np.ndarray:
 
 def pack_rle(rle: dict) -> Packed:
     """A mask from COCO's compressed run lengths, which are trusted, without drawing its pixels."""
-    text = rle["counts"]
-    counts = unpack_counts(text.encode("ascii") if isinstance(text, str) else text)
-    assert counts is not None  # they were checked when they were read, or made here
-    return pack_runs(counts, rle["size"][0])
+    return pack_runs(runs_of(rle), rle["size"][0])
 
 
 def pack_runs(counts: np.ndarray, height: int) -> Packed:

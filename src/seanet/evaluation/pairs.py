@@ -92,20 +92,29 @@ def empty_pairs(data: CocoData) -> Pairs:
     )
 
 
-def match(image: ImageRecord, entries: list[dict], ious: Ious, category_ids: tuple[int, ...]) -> dict[int, tuple]:
-    """Row of each object of an image among its annotations -> (row of ``entries``, IoU), where one found it.
+def by_class(image: ImageRecord, entries: list[dict], ids: tuple[int, ...]) -> dict[int, tuple[list[int], list[int]]]:
+    """Category id -> rows of its annotations and rows of its entries, for those that have both."""
+    columns: dict[int, list[int]] = {}
+    rows: dict[int, list[int]] = {}
+    for g, annotation in enumerate(image.annotations):
+        columns.setdefault(ids[annotation.label - 1], []).append(g)
+    for d, entry in enumerate(entries):
+        rows.setdefault(entry["category_id"], []).append(d)
+    return {category: (columns[category], rows[category]) for category in columns.keys() & rows.keys()}
 
-    ``entries`` are those that count, best first: COCO's rule for each class at IoU .5; pairs with crowd regions are left out.
+
+def match(
+    image: ImageRecord, classes: dict[int, tuple[list[int], list[int]]], ious: Ious, limit: int
+) -> dict[int, tuple[int, float]]:
+    """Row of each object of an image among its annotations -> (row of its entries, IoU), where one found it.
+
+    ``classes`` as ``by_class`` gives them; the best ``limit`` entries of the image count.  COCO's rule for each class at IoU
+    .5; pairs with crowd regions are left out.
     """
     found: dict[int, tuple[int, float]] = {}
-    by_class: dict[int, list[int]] = {}
-    for row, entry in enumerate(entries):
-        by_class.setdefault(entry["category_id"], []).append(row)
-    for category, rows in by_class.items():
-        if (image.id, category) not in ious:
-            continue
+    for category, (columns, every) in classes.items():
+        rows = [row for row in every if row < limit]
         matrix = ious[image.id, category]
-        columns = [g for g, a in enumerate(image.annotations) if category_ids[a.label - 1] == category]
         crowd = np.array([image.annotations[g].crowd for g in columns])
         for row, ious_of_row, column in zip(rows, matrix, greedy(matrix[: len(rows)], crowd, MATCHED)[0], strict=False):
             if column >= 0 and not crowd[column]:

@@ -13,7 +13,7 @@ import numpy as np
 from seanet.data import bitmaps
 from seanet.data.coco import CocoData, ImageRecord
 from seanet.data.files import irregular
-from seanet.data.segmentations import MOST_PIXELS, Skip, check_mask
+from seanet.data.segmentations import Skip, check_mask, run_lengths
 from seanet.data.values import is_int, is_number, kind
 from seanet.errors import UserError
 from seanet.evaluation.packed import pack_runs
@@ -116,7 +116,7 @@ def _mask(raw: list | dict, image: ImageRecord) -> tuple[dict[str, Any], np.ndar
     size = raw.get("size")
     if size != [height, width]:
         raise Skip(f"a mask of size {size!r}: expected the image's, [height, width] = [{height}, {width}]")
-    counts = _counts(raw.get("counts"))
+    counts = run_lengths(raw.get("counts"))
     if counts is None or counts.min() < 0:
         raise Skip("run lengths that are malformed or negative: export them again")
     if int(counts.sum()) != height * width:
@@ -138,11 +138,3 @@ def _drawn(raw: list, height: int, width: int) -> dict[str, Any]:
     assert mask is not None
     assert isinstance(mask.segmentation, list)
     return {"size": [height, width], "counts": bitmaps.rings_to_rle(mask.segmentation, height, width)["counts"]}
-
-
-def _counts(raw: object) -> np.ndarray | None:
-    """Run lengths, (n,) int64, of either spelling; None if malformed."""
-    if isinstance(raw, bytes) or (isinstance(raw, str) and raw.isascii()):
-        return bitmaps.unpack_counts(raw.encode("ascii") if isinstance(raw, str) else raw)
-    whole = isinstance(raw, list) and len(raw) > 0 and all(is_int(n) and abs(n) <= MOST_PIXELS for n in raw)
-    return np.array(raw, np.int64) if whole else None

@@ -19,7 +19,7 @@ from seanet.data.bitmaps import Bitmap
 from seanet.data.records import Annotation, ImageRecord
 from seanet.evaluation.boundary import NAMES
 from seanet.evaluation.compare import Comparison
-from seanet.report.draw import Colour
+from seanet.report.draw import Colour, outline
 
 SIDE = 336  # pixels of a picture's longer side
 MARGIN = 0.12  # around an object, as a share of its longer side
@@ -87,10 +87,7 @@ def found_by(comparison: Comparison, model: int, case: Case) -> Bitmap:
     if row < 0:
         return bitmaps.EMPTY
     segmentation = assessment.entries[assessment.pairs.image[case.row]][row]["segmentation"]
-    text = segmentation["counts"]
-    counts = bitmaps.unpack_counts(text.encode("ascii") if isinstance(text, str) else text)
-    assert counts is not None  # checked when the results were read, or made here
-    return bitmaps.runs_to_bitmap(counts, segmentation["size"][0])
+    return bitmaps.runs_to_bitmap(bitmaps.runs_of(segmentation), segmentation["size"][0])
 
 
 @dataclass(frozen=True)
@@ -144,12 +141,8 @@ def _centred(middle: float, side: int, limit: int) -> tuple[int, int]:
 
 
 def rim(bits: np.ndarray, width: int = 1) -> np.ndarray:
-    """Pixels of a picture within ``width`` 4-neighbour steps of what is not set; the picture's frame is no edge."""
-    core = bits
-    for _ in range(width):
-        near = np.pad(core, 1, mode="edge")
-        core = core & near[:-2, 1:-1] & near[2:, 1:-1] & near[1:-1, :-2] & near[1:-1, 2:]
-    return bits & ~core
+    """The outline of a mask in a picture that may cut it: the picture's frame is no edge."""
+    return outline(bits, width, frame=False)
 
 
 def mask_picture(photo: np.ndarray, bits: np.ndarray, colour: Colour) -> np.ndarray:

@@ -101,11 +101,11 @@ def encoded(image: np.ndarray | Image.Image, kind: str = "PNG", **options) -> by
     return file.getvalue()
 
 
-def outline(bits: np.ndarray, width: int = 1) -> np.ndarray:
-    """(h, w) bool: pixels of a bitmap within ``width`` 4-neighbour steps of what is not set or not there."""
+def outline(bits: np.ndarray, width: int = 1, frame: bool = True) -> np.ndarray:
+    """(h, w) bool: pixels of a bitmap within ``width`` 4-neighbour steps of what is not set or, with ``frame``, not there."""
     core = bits = np.asarray(bits, bool)
     for _ in range(width):
-        near = np.pad(core, 1)
+        near = np.pad(core, 1, mode="constant" if frame else "edge")
         core = core & near[:-2, 1:-1] & near[2:, 1:-1] & near[1:-1, :-2] & near[1:-1, 2:]
     return bits & ~core
 
