@@ -10,9 +10,14 @@ from hypothesis import strategies as st
 
 from seanet.data.bitmaps import Bitmap
 from seanet.evaluation import boundary, packed
-from seanet.evaluation.boundary import NAMES, band, band_widths, boundary_iou, boundary_width, compare
+from seanet.evaluation.boundary import NAMES, Rim, band, band_widths, boundary_width, compare, rim_iou
 
 WIDTHS = (1.0, 3.0, 8.0, 2.3, 4.7, 9.4)
+
+
+def boundary_iou(a: packed.Packed, b: packed.Packed, size: tuple[int, int]) -> float:
+    width = boundary_width(size)
+    return rim_iou(Rim.of(a, width), Rim.of(b, width))
 
 
 def blobs(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

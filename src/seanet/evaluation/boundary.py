@@ -68,16 +68,10 @@ class Rim:
 
 
 def rim_iou(a: Rim, b: Rim) -> float:
-    """IoU of two bands; 0 if both are empty."""
+    """Boundary IoU: that of two bands, 0 if both are empty.  Boundary AP takes the smaller of it and the mask IoU."""
     common = shared(a.band, b.band)
     union = a.pixels + b.pixels - common
     return common / union if union else 0.0
-
-
-def boundary_iou(a: Packed, b: Packed, size: Size) -> float:
-    """Of two masks of an image, without the smaller of it and the mask IoU that Boundary AP takes."""
-    width = boundary_width(size)
-    return rim_iou(Rim.of(a, width), Rim.of(b, width))
 
 
 @dataclass(frozen=True, slots=True)
