@@ -22,7 +22,7 @@ LINES = [
     {"data"},
     {"instances"},
     {"checkpoint"},
-    {"training", "evaluation", "predict", "weights", "export"},
+    {"training", "evaluation", "predict", "streaming", "weights", "export"},
     {"report"},
     {"serve", "demo", "doctor", "cli"},
     {"__main__"},

@@ -8,9 +8,10 @@ from PIL import Image
 from seanet import checkpoint
 from seanet.errors import CheckpointError, ImageError, UserError
 from seanet.instances import Instances
-from seanet.predict import build, find_images, load, stream
+from seanet.predict import build, load
 from seanet.recipes import recipe
 from seanet.settings import override
+from seanet.streaming import find_images, stream
 from seanet.weights import import_torchvision, load_start, read_tensors
 
 SETTINGS = ["backbone.norm=batch", "data.short_sides=[96]", "data.long_side=160", "detections.score=0.0"]

@@ -27,7 +27,8 @@ def predict(
 ) -> None:
     """Find the objects in images.  Files that cannot be read are named; the others go on."""
     require(checkpoint, "a checkpoint or the folder of a run")
-    from seanet.predict import find_images, load, stream
+    from seanet.predict import load
+    from seanet.streaming import find_images, stream
     from seanet.report.outputs import Outputs
 
     kinds = save or ["overlay", "coco"]
