@@ -28,8 +28,8 @@ def predict(
     """Find the objects in images.  Files that cannot be read are named; the others go on."""
     require(checkpoint, "a checkpoint or the folder of a run")
     from seanet.predict import load
-    from seanet.streaming import find_images, stream
     from seanet.report.outputs import Outputs
+    from seanet.streaming import find_images, stream
 
     kinds = save or ["overlay", "coco"]
     images = find_images(inputs)
