@@ -1,5 +1,7 @@
 """Targets of RoIs: exact cover, edges, and the way back to pixels."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,9 @@ from pycocotools import mask as coco_mask
 from torchvision.ops import roi_align
 
 from builders import packed, packed_dense
-from seanet.instances import encode_rle, paste
+from seanet import pasting
 from seanet.masks import crop_masks, inner_edges, window_bits
+from seanet.pasting import encode_rle, paste, paste_bits, paste_rle
 
 FRAME = (60, 80)
 
@@ -173,3 +176,47 @@ def test_rle_of_a_window_is_that_of_the_whole_image(height, width, data):
         "size": [height, width],
         "counts": wanted["counts"].decode(),
     }
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    st.lists(st.integers(-40, 130).map(lambda n: n / 4) | st.floats(-20, 110, width=32), min_size=4, max_size=4),
+    st.sampled_from(["noise", "binary", "disc", "even"]),
+    st.integers(0, 999),
+)
+def test_bits_and_runs_of_strips_are_those_of_the_paste(size, corners, kind, seed):
+    """However narrow the strips are, and wherever rows are left out."""
+    low, high = np.sort(np.float32(corners).reshape(2, 2), axis=0)
+    box, cells = np.concatenate([low, high]), some_cells(kind, seed)
+    values, left, top = paste(cells, box, size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pasting, "STRIP", 1 + seed % 500)
+        bits, *place = paste_bits(cells, box, size, 0.5)
+        runs = paste_rle(cells, box, size, 0.5)
+    assert place == [left, top]
+    assert not (bits != (values >= 0.5))[np.abs(values - 0.5) > 1e-6].any()
+    whole = np.zeros(size, np.uint8, order="F")
+    whole[top : top + bits.shape[0], left : left + bits.shape[1]] = bits
+    assert runs["counts"].encode() == coco_mask.encode(whole)["counts"]
+
+
+def some_cells(kind: str, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:28, :28] - 13.5
+    noise = rng.random((28, 28))
+    disc = 1 / (1 + np.exp(np.hypot(x, y) - rng.uniform(2, 15)))
+    cells = {"noise": noise, "binary": noise < 0.5, "disc": disc, "even": np.full((28, 28), 0.5)}
+    return np.float32(cells[kind])
+
+
+def test_runs_of_a_mask_as_large_as_a_photograph_need_little_memory():
+    """Drawn whole it would be 48 MB of probabilities and 12 MB of bits."""
+    cells, box, size = some_cells("disc", 0), np.float32([0, 0, 4000, 3000]), (3000, 4000)
+    tracemalloc.start()
+    runs = paste_rle(cells, box, size, 0.5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6e6
+    bits, left, top = paste_bits(cells, box, size, 0.5)
+    assert runs == encode_rle(bits, left, top, size)

@@ -11,8 +11,9 @@ from torchvision.ops import roi_align
 
 from builders import batch_of, packed_dense, target
 from seanet.config import Config
-from seanet.instances import Instances, paste_legacy
+from seanet.instances import Instances
 from seanet.masks import crop_masks_legacy
+from seanet.pasting import paste_legacy
 from seanet.predict import build
 from seanet.recipes import recipe
 from seanet.rois import match_and_sample

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seanet import pasting
 from seanet.errors import MissingExtra
 
 
@@ -62,6 +63,8 @@ class Instances:
 
     def bitmap(self, i: int) -> tuple[np.ndarray, int, int]:
         """One mask at the pixels of its box: (h, w) bool and the column and row of its first pixel."""
+        if self.geometry == "aligned":
+            return pasting.paste_bits(self.masks[i], self.boxes[i], self.size, self.threshold)
         probability, left, top = self.probability(i)
         return probability >= self.threshold, left, top
 
@@ -74,8 +77,11 @@ class Instances:
         return masks
 
     def rle(self) -> list[dict]:
-        """COCO's compressed run lengths, one mask after the other."""
-        return [encode_rle(*self.bitmap(i), self.size) for i in range(len(self))]
+        """COCO's compressed run lengths, one mask after the other; no mask is ever drawn whole."""
+        if self.geometry == "aligned":
+            drawn = zip(self.masks, self.boxes, strict=True)
+            return [pasting.paste_rle(cells, box, self.size, self.threshold) for cells, box in drawn]
+        return [pasting.encode_rle(*self.bitmap(i), self.size) for i in range(len(self))]
 
     def polygons(self, tolerance: float = 0.0) -> list[list[list[np.ndarray]]]:
         """For each instance its polygons, for each polygon its outer ring and then its holes, (n, 2) in pixels.
@@ -89,7 +95,12 @@ class Instances:
 
     def edge_map(self) -> np.ndarray:
         """The largest edge probability at each pixel of the image, (H, W) float32."""
-        return self._largest(self.edge)
+        pixels = np.zeros(self.size, dtype=np.float32)
+        for i in range(len(self)):
+            values, left, top = self.edge(i)
+            window = pixels[top : top + values.shape[0], left : left + values.shape[1]]
+            np.maximum(window, values, out=window)
+        return pixels
 
     def label_map(self) -> np.ndarray:
         """(H, W) uint16: 0 for background, else 1 + the row of the best instance there."""
@@ -133,68 +144,4 @@ class Instances:
         )
 
     def _paste(self, cells: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, int, int]:
-        return (paste_legacy if self.geometry == "legacy" else paste)(cells, box, self.size)
-
-    def _largest(self, part) -> np.ndarray:
-        pixels = np.zeros(self.size, dtype=np.float32)
-        for i in range(len(self)):
-            values, left, top = part(i)
-            window = pixels[top : top + values.shape[0], left : left + values.shape[1]]
-            np.maximum(window, values, out=window)
-        return pixels
-
-
-def paste(cells: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
-    """Cells of a box at the image's pixels: bilinear between the cells' centres, at the centre of each pixel.
-
-    Only pixels whose centre lies in the box have a value; beyond the outermost centres the outermost cells go on.
-    Returns (h, w) float32 and the column and row of the first pixel.
-    """
-    x0, y0, x1, y1 = (float(side) for side in box)
-    rows, top = _interpolation(y0, y1, len(cells), size[0])
-    columns, left = _interpolation(x0, x1, len(cells), size[1])
-    return rows @ cells @ columns.T, left, top
-
-
-def _interpolation(low: float, high: float, cells: int, limit: int) -> tuple[np.ndarray, int]:
-    """Weights (pixels, cells) along one axis, and the first pixel."""
-    first = max(int(np.ceil(low - 0.5)), 0)
-    last = min(int(np.ceil(high - 0.5)), limit)
-    centres = np.arange(first, max(last, first), dtype=np.float32) + 0.5
-    position = (centres - low) / max(high - low, 1e-6) * cells - 0.5
-    distance = np.abs(np.clip(position, 0, cells - 1)[:, None] - np.arange(cells, dtype=np.float32))
-    return np.clip(1 - distance, 0, None).astype(np.float32), first
-
-
-def paste_legacy(cells: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
-    """torchvision's paste: the mask padded by one cell, the box grown to match and rounded to pixels."""
-    import torch
-    from torchvision.models.detection.roi_heads import expand_boxes, expand_masks, paste_mask_in_image
-
-    padded, scale = expand_masks(torch.from_numpy(cells)[None, None], padding=1)
-    grown = expand_boxes(torch.from_numpy(np.asarray(box, dtype=np.float32))[None], scale).to(torch.int64)[0]
-    pasted = paste_mask_in_image(padded[0, 0], grown, *size).numpy()
-    left, top = (max(int(v), 0) for v in grown[:2])
-    right, bottom = (int(v) + 1 for v in grown[2:])
-    return pasted[top:bottom, left:right], left, top
-
-
-def encode_rle(bits: np.ndarray, left: int, top: int, size: tuple[int, int]) -> dict:
-    """COCO's compressed RLE of a bitmap at its place in an image, without building the image.
-
-    Runs go down the columns; one that ends at the image's last row goes on in the next column.
-    """
-    from seanet.data.bitmaps import runs_to_rle
-
-    height, width = size
-    change = np.diff(np.pad(bits.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)  # (w, h + 1)
-    column, row = np.nonzero(change > 0)
-    begin = (column + left) * height + row + top
-    column, row = np.nonzero(change < 0)
-    end = (column + left) * height + row + top
-    joined = begin[1:] == end[:-1]
-    begin, end = begin[np.r_[True, ~joined][: len(begin)]], end[np.r_[~joined, True][: len(end)]]
-    counts = np.diff(np.r_[0, np.stack((begin, end), 1).ravel(), height * width])
-    counts = counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts
-    rle = runs_to_rle(counts, height, width)
-    return rle | {"counts": rle["counts"].decode("ascii")}
+        return (pasting.paste if self.geometry == "aligned" else pasting.paste_legacy)(cells, box, self.size)

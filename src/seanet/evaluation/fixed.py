@@ -17,7 +17,7 @@ from seanet.data.coco import Annotation, CocoData, ImageRecord, to_bitmap, to_rl
 from seanet.evaluation.assess import bands
 from seanet.evaluation.packed import Packed, pack_rle, shared
 from seanet.evaluation.pairs import Pairs, empty_pairs, measure
-from seanet.instances import encode_rle, paste, paste_legacy
+from seanet.pasting import encode_rle, paste, paste_legacy
 
 if TYPE_CHECKING:
     from seanet.predict import Model

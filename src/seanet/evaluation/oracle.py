@@ -20,7 +20,7 @@ from seanet.data.coco import Annotation, CocoData, ImageRecord, to_bitmap, to_rl
 from seanet.evaluation.assess import by_image
 from seanet.evaluation.fixed import FixedBoxes, outlined, redraw, true_boxes
 from seanet.evaluation.overlap import LEAST, bbox_of, box_ious, same_class
-from seanet.instances import encode_rle
+from seanet.pasting import encode_rle
 
 if TYPE_CHECKING:
     from seanet.predict import Model
