@@ -37,30 +37,9 @@ ONLY = {
     "papers": {"errors"},
     "data": {"config", "errors", "types", "boxes", "masks", "polygons"},
 }
-WITHOUT_TORCH = [
-    "__init__",
-    "pasting",
-    "instances",
-    "config",
-    "errors",
-    "recipes",
-    "settings",
-    "papers",
-    "polygons",
-    "cli",
-    "doctor",
-    "report",
-]
-WITHOUT_TORCH += [
-    "pasting",
-    "instances",
-    "data.coco",
-    "data.synth",
-    "data.cityscapes",
-    "data.lvis",
-    "data.converting",
-    "evaluation.lvis",
-]
+WITHOUT_TORCH = ["__init__", "config", "errors", "recipes", "settings", "papers", "polygons", "cli", "doctor", "report"]
+WITHOUT_TORCH += ["data.coco", "data.synth", "data.cityscapes", "data.lvis", "data.converting", "evaluation.lvis"]
+WITHOUT_TORCH += ["pasting", "instances"]
 WITHOUT_TORCH += [f"evaluation.{name}" for name in ("bootstrap", "compare", "sizes")]
 WITHOUT_TORCH += [
     f"evaluation.{name}" for name in ("overlap", "calibration", "clipping", "fixed", "oracle", "analysis")
