@@ -100,6 +100,8 @@ def test_jpeg_may_shrink_while_decoding(tmp_path):
     assert read_image(path).shape == (320, 480, 3)
     assert read_image(path, short_side=75).shape == (80, 120, 3)
     assert read_image(path, short_side=400).shape == (320, 480, 3)
+    Image.fromarray(RAMP.repeat(10, 0).repeat(10, 1)[:318, :476]).save(path)  # divided by two, not by four
+    assert read_image(path, short_side=75).shape == (159, 238, 3)
 
 
 def png() -> bytes:

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from seanet.config import Data
 from seanet.data import transforms
 from seanet.data.bitmaps import Bitmap
 from seanet.data.coco import read_coco, to_bitmap
-from seanet.data.loader import EpochSampler, EvalSet, TrainSet, collate, eval_loader, pack, train_loader
+from seanet.data.loader import EpochSampler, EvalSet, TrainSet, collate, eval_loader, pack, read_for, train_loader
 from seanet.data.transforms import Sample, View, paste, random_view, see
 from seanet.errors import AnnotationError, ImageError
 from seanet.types import Batch
@@ -102,6 +102,25 @@ def test_objects_out_of_view_are_dropped(data):
 def test_fractions_of_a_pixel_survive(data):
     view = View((0, 0, 60, 80), 100, 75)
     np.testing.assert_allclose(seen(data, 0, view).boxes, [[12.5, 25, 62.5, 50]], atol=1e-4)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_reduced_jpeg_gives_the_view_of_the_whole_one(tmp_path, turned):
+    """Windows count pixels of the file, whatever it was decoded at; of a turned file those of the upright image."""
+    y, x = np.mgrid[:480, :640]
+    picture = np.stack([x / 3, y / 2, 127 + 100 * np.sin(x / 25) * np.cos(y / 31)], 2).astype(np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6 if turned else 1
+    Image.fromarray(picture).save(tmp_path / "a.jpg", quality=95, exif=exif)
+    height, width = (640, 480) if turned else (480, 640)
+    view = View((30.5, 20, 430, 420), 60, 62, flip=True)
+    config = Data()
+    whole, reduced = (
+        read_for(view, tmp_path / "a.jpg", (height, width), c) for c in (replace(config, draft=False), config)
+    )
+    assert whole.shape == (height, width, 3)
+    assert reduced.shape == (height // 4, width // 4, 3)
+    assert np.abs(view.pixels(reduced, 4).astype(int) - view.pixels(whole)).mean() < 0.5
 
 
 def test_sizes(data):

@@ -255,6 +255,9 @@ class Train(Part):
     drops: tuple[Share, ...] = (16 / 24, 22 / 24)
     """Where in the run the step schedule divides the rate by ten."""
     warmup: Whole = 1000
+    draft: bool = True
+    """Decode large JPEGs at a half, quarter or eighth of their size where 1.5 times the network's sides are left: three
+    times faster, for pixels that differ by 0.3 of 255 levels on average."""
     """Steps of the linear warm-up, at most a quarter of the run."""
     warmup_from: Share = 0.001
     """Share of the rate that the warm-up starts at."""

@@ -22,6 +22,9 @@ def predict(
     save: Annotated[
         list[str] | None, typer.Option(metavar="KIND", help="overlay, coco, labels or edges; may be repeated.")
     ] = None,
+    batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Images at once, where those that follow each other are as large.")
+    ] = 1,
     device: Device = None,
     json_: Json = False,
 ) -> None:
@@ -41,8 +44,8 @@ def predict(
     failed: list[str] = []
     done: list[dict[str, Any]] = []
     with Outputs(out, kinds, model.categories.ids, model.categories.names) as outputs:
-        for outcome in stream(model, images, edges="edges" in kinds):
-            if outcome.pixels is None or outcome.instances is None:
+        for outcome in stream(model, images, edges="edges" in kinds, batch=batch, pixels="overlay" in kinds):
+            if outcome.instances is None:
                 failed.append(str(outcome.error))
                 say(f"error: {outcome.error}")
                 continue

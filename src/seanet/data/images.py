@@ -32,7 +32,8 @@ def read_image(
 ) -> np.ndarray:
     """Pixels of a file, (H, W, 3) uint8 RGB, turned upright as its EXIF entry says.
 
-    ``short_side`` lets a JPEG decode at a half, quarter or eighth of its size while its short side stays at least that.
+    ``short_side`` lets a JPEG decode at a half, quarter or eighth of its size while its short side stays at least that;
+    only at one that divides both its sides, so that coordinates scale by exactly as much.
     ``size`` is the (height, width) that annotations were drawn on: pixels stay unturned if only then they fit it, and a
     file that fits in neither way is an error.
     """
@@ -43,10 +44,14 @@ def read_image(
             wanted = f"{size[1]} x {size[0]}"
             _fail(path, f"is {found} pixels, but its annotations say {wanted}: correct width and height, or the file")
         if short_side is not None:
-            shrink = min(image.size) // short_side
-            image.draft(None, (image.width // max(shrink, 1), image.height // max(shrink, 1)))
+            shrink = _shrink(image.size, short_side)
+            image.draft(None, (image.width // shrink, image.height // shrink))
         image.load()
         return _rgb(ImageOps.exif_transpose(image) if upright else image, path)
+
+
+def _shrink(size: tuple[int, int], short_side: int) -> int:
+    return next(n for n in (8, 4, 2, 1) if n == 1 or (min(size) >= n * short_side and not any(v % n for v in size)))
 
 
 def image_size(path: Path | str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -95,7 +100,8 @@ def _rgb(image: Image.Image, path: Path | str) -> np.ndarray:
         return to_rgb(_narrow(np.asarray(image).astype(np.uint16)))
     if image.mode in ("I", "F"):
         return to_rgb(_stretch(np.asarray(image, np.float64), path))
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    # Not np.array, which would hold the pixels a third time.
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _stretch(values: np.ndarray, path: Path | str) -> np.ndarray:

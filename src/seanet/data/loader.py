@@ -6,6 +6,7 @@ So a run continues exactly from a position (epoch, step), whatever the number of
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,14 +15,28 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from seanet.config import Data
 from seanet.data import transforms
 from seanet.data.bitmaps import Bitmap
-from seanet.data.images import read_image
+from seanet.data.images import image_size, read_image
 from seanet.data.records import CocoData, ImageRecord
-from seanet.data.transforms import Sample
+from seanet.data.transforms import Sample, View
 from seanet.errors import UserError
 from seanet.types import Batch, PackedMasks, Target
 
 STRIDE = 32  # padded sides are its multiples, for every level of the pyramid to fit
 POOL = 16  # steps whose images are sorted by orientation together
+
+
+def read_for(view: View, path: Path, size: tuple[int, int], config: Data) -> np.ndarray:
+    """(H, W, 3) uint8 of a file of ``size``, reduced by a whole number as it is decoded where the view allows it."""
+    enough = view.short_side(*size) if config.draft else None
+    return read_image(path, config.max_pixels, short_side=enough, size=size)
+
+
+def read_whole(path: Path, config: Data) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """What prediction sees of a file, the maybe reduced pixels this was made of, and the file's (height, width)."""
+    size = image_size(path, config.max_pixels)
+    view = transforms.whole_view(*size, config)
+    pixels = read_for(view, path, size, config)
+    return view.pixels(pixels, size[1] // pixels.shape[1]), pixels, size
 
 
 class CocoImages(Dataset):
@@ -39,9 +54,9 @@ class CocoImages(Dataset):
         except UserError as error:
             return error
 
-    def pixels(self, record: ImageRecord) -> np.ndarray:
-        """(H, W, 3) uint8 in the frame that the annotations were drawn in."""
-        return read_image(record.path, self.config.max_pixels, size=(record.height, record.width))
+    def pixels(self, record: ImageRecord, view: View) -> np.ndarray:
+        """(H, W, 3) uint8 in the frame that the annotations were drawn in; reduced where the view allows it."""
+        return read_for(view, record.path, (record.height, record.width), self.config)
 
 
 class TrainSet(CocoImages):
@@ -67,7 +82,7 @@ class TrainSet(CocoImages):
     def _view(self, index: int, rng: np.random.Generator, seed: int = 0) -> Sample:
         record = self.data.images[index]
         view = transforms.random_view(record.height, record.width, self.config, rng)
-        return transforms.see(self.pixels(record), record, view, seed)
+        return transforms.see(self.pixels(record, view), record, view, seed)
 
 
 class EvalSet(CocoImages):
@@ -75,7 +90,9 @@ class EvalSet(CocoImages):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int, tuple[int, int]]:
         record = self.data.images[index]
-        return transforms.fit(self.pixels(record), self.config), record.id, (record.height, record.width)
+        view = transforms.whole_view(record.height, record.width, self.config)
+        pixels = self.pixels(record, view)
+        return view.pixels(pixels, record.width // pixels.shape[1]), record.id, (record.height, record.width)
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):

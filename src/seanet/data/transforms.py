@@ -4,6 +4,7 @@ Cropping, scaling and mirroring are drawn first, as one ``View``; then the image
 polygons are moved as coordinates and drawn at the network's resolution, so that no boundary is resampled.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,8 @@ from seanet.config import Data
 from seanet.data import bitmaps
 from seanet.data.bitmaps import Bitmap
 from seanet.data.records import Annotation, ImageRecord, to_bitmap
+
+SPARE = 1.5  # pixels of a reduced file for one of the network: with fewer, reducing shows in what the network sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,17 @@ class View:
         corners = self.points(np.array(box, np.float64).reshape(2, 2))
         return np.concatenate([corners.min(0), corners.max(0)])
 
-    def pixels(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 of the file -> (height, width, 3) of the network, antialiased."""
+    def short_side(self, height: int, width: int) -> int:
+        """What a height x width file may be reduced to for this view: ``SPARE`` pixels for each of the network's."""
+        return math.ceil(SPARE * float(self.scale.max()) * min(height, width))
+
+    def pixels(self, image: np.ndarray, reduced: int = 1) -> np.ndarray:
+        """(H, W, 3) uint8 of the file, with sides a whole ``reduced`` times smaller -> (height, width, 3), antialiased."""
         picture = Image.fromarray(image)
-        if (*self.window, self.width, self.height) != (0, 0, *picture.size, *picture.size):
-            picture = picture.resize((self.width, self.height), Image.Resampling.BILINEAR, box=self.window)
+        x0, y0, x1, y1 = (side / reduced for side in self.window)
+        window = x0, y0, x1, y1
+        if (*window, self.width, self.height) != (0, 0, *picture.size, *picture.size):
+            picture = picture.resize((self.width, self.height), Image.Resampling.BILINEAR, box=window)
         seen = np.array(picture)
         return np.ascontiguousarray(seen[:, ::-1]) if self.flip else seen
 
@@ -134,10 +143,13 @@ def _random_window(window: tuple, shares: np.ndarray, rng: np.random.Generator) 
 
 
 def see(image: np.ndarray, record: ImageRecord, view: View, seed: int = 0) -> Sample:
-    """A file, (H, W, 3) uint8, with its objects through a view; crowds and objects without a pixel are left out."""
+    """A file, (H, W, 3) uint8, with its objects through a view; crowds and objects without a pixel are left out.
+
+    The file may have been reduced as it was decoded: the record tells its true size.
+    """
     objects = (a for a in record.annotations if not a.crowd)
     found = ((a.label, view.box(a.box), view.mask(a, record.height, record.width)) for a in objects)
-    return _sample(view.pixels(image), found, record.id, seed)
+    return _sample(view.pixels(image, record.width // image.shape[1]), found, record.id, seed)
 
 
 def _sample(image: np.ndarray, objects: Iterable[tuple[int, np.ndarray, Bitmap]], id: int, seed: int) -> Sample:

@@ -56,11 +56,12 @@ class Outputs:
         else:
             self.unfinished.unlink(missing_ok=True)
 
-    def add(self, path: Path, pixels: np.ndarray, instances: Instances) -> list[Path]:
-        """Write what is wanted of one image; the files that are its own."""
+    def add(self, path: Path, pixels: np.ndarray | None, instances: Instances) -> list[Path]:
+        """Write what is wanted of one image; the files that are its own.  Only overlays need its pixels."""
         name = self._name(path)
         written = []
         if "overlay" in self.kinds:
+            assert pixels is not None
             picture = overlay(pixels, bitmaps(instances), instances.names, instances.score.tolist())
             written.append(write_whole(self.folder / f"{name}.overlay.jpg", encoded(picture, "JPEG", quality=92)))
         if "labels" in self.kinds:
