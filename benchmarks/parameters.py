@@ -28,6 +28,7 @@ from seanet.recipes import EVERY, recipe
 from seanet.report.files import write_whole
 from seanet.report.tables import beside, table_markdown
 from seanet.rois import FusedPool
+from seanet.types import Rois
 
 CLASSES, SIZE, PROPOSALS, DETECTIONS = 80, (800, 1216), 1000, 100
 PARTS = ("backbone", "fpn", "rpn", "pool", "box_head", "mask_head", "scoring")
@@ -58,23 +59,23 @@ def work(detector: Detector, config: Config) -> Counts:
     channels = config.backbone.channels
     box_crops = torch.empty(PROPOSALS, channels, config.box.size, config.box.size)
     mask_crops = torch.empty(DETECTIONS, channels, config.mask.size, config.mask.size)
-    pools = ((detector.box_pool, box_crops), (detector.mask_pool, mask_crops))
+    pools = ((detector.box_pool, PROPOSALS), (detector.mask_pool, DETECTIONS))
     scoring = detector.scoring
     return {
         "backbone": body,
         "fpn": fpn,
         "rpn": macs(lambda: detector.rpn.head([torch.empty(shape) for shape in shapes])),
-        "pool": sum(macs(lambda p=p, c=c: fuse(p, c)) for p, c in pools),
+        "pool": sum(macs(lambda p=p, c=c: fuse(p, shapes[:4], c)) for p, c in pools),
         "box_head": sum(macs(lambda head=head: head(box_crops)) for head in detector.box_heads),
         "mask_head": macs(lambda: detector.mask_head.probability(mask_crops, labels(DETECTIONS))),
         "scoring": 0.0 if scoring is None else macs(lambda: scoring(mask_crops, masks(mask_crops))),
     }
 
 
-def fuse(pool: nn.Module, crops: Tensor) -> None:
+def fuse(pool: nn.Module, shapes: list[tuple[int, ...]], count: int) -> None:
     """The convolutions of the pooling from all levels; the other pooling has none."""
     if isinstance(pool, FusedPool):
-        pool.fuse(crops.repeat(1, 4, 1, 1))
+        pool([torch.empty(shape) for shape in shapes], Rois(torch.empty(count, 4), labels(count)))
 
 
 def labels(count: int) -> Tensor:
@@ -90,6 +91,7 @@ def per_roi() -> Counts:
     ours, theirs = (build(recipe(name), CLASSES).eval() for name in ("seanet_r50", "mask_rcnn_r50"))
     box, mask = ours.box_heads[0], ours.mask_head
     small, large = torch.empty(1, 256, 7, 7), torch.empty(1, 256, 14, 14)
+    many = torch.empty(DETECTIONS, 256, 14, 14)  # share what is made once
     found = {
         "Mask R-CNN's box head": macs(lambda: theirs.box_heads[0](small)),
         "box head": macs(lambda: box(small)),
@@ -97,7 +99,8 @@ def per_roi() -> Counts:
         "of it regression": macs(lambda: box.log_ltrb(box.box_tower(small))),
         "of it B-IoU": macs(lambda: box.iou(box.iou_tower(torch.cat((small, small), 1)))),
         "Mask R-CNN's mask head": macs(lambda: theirs.mask_head(large)),
-        "mask head as it predicts, without edges": macs(lambda: mask.probability(large, labels(1))),
+        "mask head as it predicts": macs(lambda: mask.probability(many, labels(DETECTIONS))) / DETECTIONS,
+        "the same with edges": macs(lambda: mask.probability(many, labels(DETECTIONS), edges=True)) / DETECTIONS,
     }
     mask.channel.linear = False
     found["mask head, plain"] = macs(lambda: mask(large))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from builders import batch_of, target
 from seanet import config
@@ -175,6 +175,35 @@ def test_suppression_is_inside_a_class_and_an_image():
     assert found.rois.image.tolist() == [0, 0, 1]
     limited = suppress(candidates, [(20, 20), (20, 20)], config.Detections(limit=1))
     assert limited.scores.tolist() == pytest.approx([0.9, 0.6])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_suppression_equals_torchvisions_image_by_image(shared):
+    """Three images, the middle one without candidates; classes share a box or have their own."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.tensor([0] * 12 + [2] * 20)
+    low = torch.rand(32, 1 if shared else 4, 2, generator=generator) * 90 - 10
+    boxes = torch.cat((low, low + 25 * torch.rand(low.shape, generator=generator)), 2)
+    boxes[5, :, 2:] = boxes[5, :, :2]
+    scores = torch.rand(32, 4, generator=generator)
+    sizes, settings = [(60, 80), (50, 50), (80, 60)], config.Detections(score=0.3, nms=0.4, limit=15)
+    found = suppress(Candidates(image, boxes, scores, scores / 2, scores[:, 0]), sizes, settings)
+    seen = []
+    for i, size in enumerate(sizes):
+        row, column = torch.nonzero((scores > 0.3) & (image == i)[:, None], as_tuple=True)
+        box = clip_boxes_to_image(boxes.expand(-1, 4, -1)[row, column], size)
+        large = remove_small_boxes(box, 1e-2)
+        row, column, box = row[large], column[large], box[large]
+        keep = batched_nms(box, scores[row, column], column, 0.4)[:15]
+        seen.append(len(keep))
+        mine = found[found.rois.image == i]
+        assert torch.equal(mine.rois.boxes, box[keep])
+        assert torch.equal(mine.labels, column[keep] + 1)
+        assert torch.equal(mine.scores, scores[row, column][keep])
+        assert torch.equal(mine.cls_scores, mine.scores / 2)
+        assert torch.equal(mine.box_ious, scores[row[keep], 0])
+    assert seen[1] == 0 < seen[0]
+    assert seen[2] == 15
 
 
 def test_frozen_stages_keep_weights_and_statistics():

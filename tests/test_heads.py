@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import generalized_box_iou
 
 from builders import target
@@ -15,6 +16,7 @@ from seanet.errors import ConfigError
 from seanet.heads.classic import ClassicBoxHead, ClassicMaskHead
 from seanet.heads.edge_mask import ChannelAttention, EdgeAttentionMaskHead, PositionAttention
 from seanet.heads.fcn_box import FullyConvBoxHead
+from seanet.heads.linear import Pair
 from seanet.rois import build_pool
 from seanet.types import Matched, Rois
 
@@ -39,7 +41,23 @@ def trained_like(head: torch.nn.Module) -> torch.nn.Module:
                 parameter.normal_(std=0.05)
             if name.endswith("gamma"):
                 parameter.fill_(0.7)
+            elif parameter.dim() == 1:  # biases, and what norms multiply with
+                parameter.add_(0.1 * torch.randn_like(parameter))
     return head.eval()
+
+
+def gradients(
+    losses: dict[str, torch.Tensor], *modules: torch.nn.Module, inputs: tuple[torch.Tensor, ...] = ()
+) -> list:
+    """Of the sum of the losses, by every parameter and input."""
+    wanted = [*inputs, *(p for module in modules for p in module.parameters())]
+    return list(torch.autograd.grad(sum(losses.values()), wanted, materialize_grads=True))
+
+
+def assert_close(found: list[torch.Tensor], wanted: list[torch.Tensor], share: float = 1e-4) -> None:
+    """Each within ``share`` of its own largest value."""
+    for a, b in zip(found, wanted, strict=True):
+        assert (a - b).abs().max() <= share * b.abs().max() + 1e-7
 
 
 def box_head(classes: int = 5, channels: int = 32, **changes) -> FullyConvBoxHead:
@@ -173,6 +191,39 @@ def test_positives_only_has_the_gradients_of_the_plain_form():
     (plain + focal.sum() / count).backward()
     for a, b in zip(fast, [crops.grad, *(p.grad for p in head.parameters())], strict=True):
         assert torch.allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+CASCADED = [
+    box_head,
+    lambda: box_head(iou_weight=0.0),
+    lambda: trained_like(ClassicBoxHead(config.ClassicBox(width=16), 5, 32)),
+    lambda: trained_like(ClassicBoxHead(config.ClassicBox(width=16, class_agnostic=True), 5, 32)),
+]
+
+
+@pytest.mark.parametrize("build", CASCADED)
+@pytest.mark.parametrize("labels", [[0, 2, 0, 5, 1, 0], [0] * 6, [1] * 6])
+def test_loss_and_boxes_are_the_loss_and_the_refined_boxes(build, labels):
+    head, found = build().train(), rois(6)
+    crops, match = torch.randn(6, 32, 7, 7, requires_grad=True), matched(found, labels)
+    losses, boxes = head.loss_and_boxes(crops, found, match, [])
+    wanted = head.loss(crops, found, match, [])
+    assert_close([*losses.values()], [*wanted.values()])
+    assert_close(*(gradients(x, head, inputs=(crops,)) for x in (losses, wanted)))
+    assert not boxes.requires_grad
+    assert torch.allclose(boxes, head.refine(crops, found)[0], rtol=1e-4, atol=1e-3)
+
+
+def test_each_tower_sees_each_roi_once():
+    head, found, seen = box_head().train(), rois(6), {}
+    for name in ("class_tower", "box_tower", "iou_tower"):
+        tower = getattr(head, name)
+        tower.register_forward_pre_hook(
+            lambda _, x, n=name: seen.setdefault(n, []).append((len(x[0]), torch.is_grad_enabled()))
+        )
+    head.loss_and_boxes(torch.randn(6, 32, 7, 7), found, matched(found, [0, 2, 0, 5, 1, 0]), [])
+    apart = [(3, True), (3, False)]
+    assert seen == {"class_tower": [(6, True)], "box_tower": apart, "iou_tower": apart}
 
 
 def plain_decode(head: FullyConvBoxHead, crops, found: Rois, threshold: float):
@@ -388,6 +439,69 @@ def test_edges_come_on_request():
     assert torch.equal(masks, again)
     assert torch.allclose(masks[1], logits[1, 2].sigmoid())
     assert torch.allclose(edges, edge.sigmoid())
+
+
+MASKS = [
+    {},
+    {"design": "concat", "background_channel": True},
+    {"activation": "relu"},
+    {"edge_weight": 0.0, "channel_attention": False, "position_attention": False},
+]
+
+
+def plain_mask_head(**changes) -> EdgeAttentionMaskHead:
+    """The head whose losses come from ``forward``, with nothing taken together."""
+    head = mask_head(**changes).train()
+
+    def of_labels(crops, labels, edges):
+        logits, edge = head(crops)
+        return logits[range(len(crops)), labels - 1 + head.settings.background_channel], edge if edges else None
+
+    head.of_labels = of_labels
+    if isinstance(head.channel, ChannelAttention):
+        head.channel.linear = False
+    return head
+
+
+@pytest.mark.parametrize("changes", MASKS)
+def test_linear_pairs_have_the_losses_and_gradients_of_the_plain_form(changes):
+    crops, labels, targets = (
+        torch.randn(4, 32, 14, 14, requires_grad=True),
+        torch.tensor([1, 5, 2, 2]),
+        torch.rand(4, 30, 30),
+    )
+    heads = [mask_head(**changes).train(), plain_mask_head(**changes)]
+    (fast, probability), (plain, wanted) = (head.loss(crops, labels, targets) for head in heads)
+    assert fast.keys() == plain.keys()
+    assert_close([*fast.values(), probability], [*plain.values(), wanted])
+    assert_close(*(gradients(x, head, inputs=(crops,)) for x, head in zip((fast, plain), heads, strict=True)))
+
+
+@pytest.mark.parametrize("changes", MASKS)
+def test_masks_and_edges_are_those_of_the_plain_form(changes):
+    crops, labels = torch.randn(4, 32, 14, 14), torch.tensor([1, 5, 2, 2])
+    with torch.no_grad():
+        masks, edges = mask_head(**changes).probability(crops, labels, edges=True)
+        wanted, edge = plain_mask_head(**changes).probability(crops, labels, edges=True)
+    assert (masks - wanted).abs().max() < 1e-5
+    assert (edges is None) == (edge is None) == (changes.get("edge_weight") == 0)
+    if edges is not None:
+        assert (edges - edge).abs().max() < 1e-5
+
+
+def test_a_pair_costs_what_one_convolution_does():
+    pair = Pair(torch.nn.Conv2d(8, 16, 3, padding=1), torch.nn.Identity, torch.nn.Conv2d(16, 4, 1))
+    x, product = torch.randn(5, 8, 10, 10), 4 * 16 * 8 * 9
+    found = [macs(lambda: pair(x)), macs(lambda: pair.collapsed(x))]
+    assert found == [5 * 100 * 16 * (8 * 9 + 4), 5 * 100 * 4 * 8 * 9 + product + 4 * 16]
+    flat = Pair(torch.nn.Conv2d(8, 16, 1), torch.nn.Identity, torch.nn.Conv2d(16, 4, 1))
+    assert macs(lambda: flat.channel(x, torch.tensor([0, 1, 2, 3, 0]))) == 5 * 100 * 8 + 4 * 16 * 8 + 4 * 16
+
+
+def macs(run) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        run()
+    return counter.get_total_flops() / 2
 
 
 @pytest.mark.parametrize("settings", [config.EdgeMask(size=28), config.ClassicMask(size=28)])

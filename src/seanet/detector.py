@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import batched_nms
 
 from seanet import config
 from seanet.backbone import build_backbone, normalise
 from seanet.heads import Candidates, build_box_heads, build_mask_head, build_scoring
 from seanet.masks import crop_masks, crop_masks_legacy, predicted_iou
-from seanet.rois import build_pool, match, match_and_sample
+from seanet.rois import build_pool, counts, match, match_and_sample
 from seanet.types import Batch, Detections, Matched, PackedMasks, Rois, Target
 
 
@@ -62,21 +62,26 @@ class Detector(nn.Module):
     def predict_inside(self, batch: Batch, rois: Rois, labels: Tensor, edges: bool = False) -> Detections:
         """Masks of the given classes (R,) inside the given boxes, in their order; all but a predicted mask IoU is 1."""
         one = torch.ones_like(rois.boxes[:, 0])
-        return self.with_masks(self.features(batch)[1][:4], Detections(rois, labels, one, one), edges)
+        maps = for_pooling(self.features(batch)[1])
+        return self.with_masks(maps, Detections(rois, labels, one, one), edges)
 
     def box_losses(self, features: list[Tensor], rois: Rois, matched: Matched, batch: Batch) -> dict[str, Tensor]:
         """Of every stage: a further one sees the boxes of the one before, matched by its own overlap."""
-        cascade, losses = self.settings.cascade, {}
-        for stage, head in enumerate(self.box_heads):
-            if stage:
-                matched = match(rois, truth(batch), cascade.ious[stage - 1])
-            crops = self.box_pool(features, rois)
-            weight, suffix = (cascade.weights[stage - 1], f"_{stage + 1}") if stage else (1, "")
-            terms = head.loss(crops, rois, matched, truth(batch))
-            losses |= {name + suffix: weight * term for name, term in terms.items()}
-            if stage + 1 < len(self.box_heads):
-                rois = inside(head.refine(crops, rois)[0], rois.image, batch.sizes)
-        return losses
+        *earlier, last = self.box_heads
+        losses: dict[str, Tensor] = {}
+        for stage, head in enumerate(earlier):
+            terms, boxes = head.loss_and_boxes(self.box_pool(features, rois), rois, matched, truth(batch))
+            losses |= self.weighted(terms, stage)
+            rois = inside(boxes, rois.image, batch.sizes)
+            matched = match(rois, truth(batch), self.settings.cascade.ious[stage])
+        terms = last.loss(self.box_pool(features, rois), rois, matched, truth(batch))
+        return losses | self.weighted(terms, len(earlier))
+
+    def weighted(self, terms: dict[str, Tensor], stage: int) -> dict[str, Tensor]:
+        """A stage's losses; those of further stages have its number in their names."""
+        if not stage:
+            return terms
+        return {f"{name}_{stage + 1}": self.settings.cascade.weights[stage - 1] * term for name, term in terms.items()}
 
     def detect(self, features: list[Tensor], rois: Rois, sizes: list[tuple[int, int]]) -> Detections:
         """Boxes of the last stage, scored by the mean of all stages' classes (Cascade R-CNN), after suppression."""
@@ -123,18 +128,23 @@ class Detector(nn.Module):
         targets = [{"boxes": target.boxes} for target in truth(batch)] if self.training else None
         proposals, losses = self.rpn(ImageList(images, batch.sizes), precise, targets)
         named = {"loss_objectness": "rpn_class", "loss_rpn_box_reg": "rpn_regression"}
-        return features[:4], proposals, {named[name]: loss for name, loss in losses.items()}
+        return for_pooling(list(precise.values())), proposals, {named[name]: loss for name, loss in losses.items()}
 
     def mask_targets(self, batch: Batch, rois: Rois, index: Tensor) -> Tensor:
         """Share of each cell that its object covers, (R, M, M) with the mask head's context around."""
         masks, head, size = PackedMasks.cat([t.masks for t in truth(batch)]), self.mask_head, 2 * self.mask_head.size
-        frames = torch.tensor(batch.sizes, device=rois.image.device)[rois.image]
+        frames = frames_of(rois.image, batch.sizes)
         boxes = rois.boxes.round() if self.settings.mask.target == "integer" else rois.boxes
         if self.settings.geometry == "aligned":
             return crop_masks(masks, index, boxes, frames, size, head.context)
         margin = head.context * (boxes[:, 2:] - boxes[:, :2]) / size
         boxes = torch.cat((boxes[:, :2] - margin, boxes[:, 2:] + margin), 1)
         return crop_masks_legacy(masks, index, boxes, frames, size + 2 * head.context)
+
+
+def for_pooling(features: list[Tensor]) -> list[Tensor]:
+    """The four finest maps in float32, once for all RoIs."""
+    return [feature.float() for feature in features[:4]]
 
 
 def truth(batch: Batch) -> list[Target]:
@@ -176,8 +186,17 @@ class PreciseRpnHead(RPNHead):
 
 def inside(boxes: Tensor, image: Tensor, sizes: list[tuple[int, int]]) -> Rois:
     """The boxes, clipped to their images."""
-    frames = torch.tensor(sizes, device=boxes.device).flip(1).repeat(1, 2)[image]  # (R, 4): width, height, twice
-    return Rois(torch.minimum(boxes.clamp(min=0), frames.to(boxes)), image)
+    return Rois(clip(boxes, frames_of(image, sizes)), image)
+
+
+def clip(boxes: Tensor, frames: Tensor) -> Tensor:
+    """Boxes (..., 4) to heights and widths (..., 2)."""
+    return torch.minimum(boxes.clamp(min=0), torch.cat((frames.flip(-1),) * 2, -1).to(boxes))
+
+
+def frames_of(image: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
+    """Height and width of each RoI's image, (R, 2); the host does not wait for the device."""
+    return torch.tensor(sizes).to(image.device, non_blocking=True)[image]
 
 
 def best_first(found: Detections) -> Detections:
@@ -187,25 +206,23 @@ def best_first(found: Detections) -> Detections:
 
 
 def suppress(candidates: Candidates, sizes: list[tuple[int, int]], settings: config.Detections) -> Detections:
-    """The best boxes of each image after NMS inside each class, best first."""
-    images, rows, columns, boxes = [], [], [], []
-    for i, size in enumerate(sizes):
-        row = torch.nonzero(candidates.image == i).flatten()
-        score = candidates.scores[row]
-        box = clip_boxes_to_image(candidates.boxes[row], size).expand(-1, score.shape[1], -1)
-        real = (box[..., 2:] - box[..., :2] >= 1e-2).all(-1)
-        r, column = torch.nonzero((score > settings.score) & real, as_tuple=True)
-        box = box[r, column]
-        keep = batched_nms(box, score[r, column], column, settings.nms)[: settings.limit]
-        images.append(torch.full_like(keep, i))
-        rows.append(row[r[keep]])
-        columns.append(column[keep])
-        boxes.append(box[keep])
-    row, column = torch.cat(rows), torch.cat(columns)
+    """The best boxes of each image after NMS inside each class, best first.  Candidates of an image stand together."""
+    boxes = clip(candidates.boxes, frames_of(candidates.image, sizes)[:, None])  # (R, K or 1, 4)
+    real = (boxes[..., 2:] - boxes[..., :2] >= 1e-2).all(-1)
+    row, column = torch.nonzero((candidates.scores > settings.score) & real, as_tuple=True)
+    box = boxes.expand(-1, candidates.scores.shape[1], -1)[row, column]
+    image, score = candidates.image[row], candidates.scores[row, column]
+    kept, first = [], 0
+    for count in counts(image, len(sizes)):
+        its = slice(first, first + count)
+        kept.append(first + batched_nms(box[its], score[its], column[its], settings.nms)[: settings.limit])
+        first += count
+    keep = torch.cat(kept)
+    row, column = row[keep], column[keep]
     return Detections(
-        Rois(torch.cat(boxes), torch.cat(images)),
+        Rois(box[keep], image[keep]),
         column + 1,
-        candidates.scores[row, column],
+        score[keep],
         candidates.cls_scores[row, column],
         None if candidates.box_ious is None else candidates.box_ious[row],
     )

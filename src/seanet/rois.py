@@ -1,11 +1,13 @@
 """RoIs: matched to ground truth, sampled, pooled from the pyramid (FPN, equation 1).  R RoIs, C channels, S cells a side."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torchvision.ops import box_iou, roi_align
 
 from seanet import config
+from seanet.heads.linear import Pair
 from seanet.types import Matched, Rois, Target
 
 STRIDES = (4, 8, 16, 32)
@@ -29,8 +31,8 @@ def match_and_sample(proposals: list[Tensor], targets: list[Target], settings: c
 def match(rois: Rois, targets: list[Target], iou: float) -> Matched:
     """What RoIs that are already chosen match, in their order; those of an image stand together."""
     matched, first = [], 0
-    for i, target in enumerate(targets):
-        matched.append(match_boxes(rois.boxes[rois.image == i], target, iou, first))
+    for boxes, target in zip(rois.boxes.split(counts(rois.image, len(targets))), targets, strict=True):
+        matched.append(match_boxes(boxes, target, iou, first))
         first += len(target.boxes)
     return Matched.cat(matched)
 
@@ -53,40 +55,61 @@ def sample(labels: Int[Tensor, " p"], size: int, positive_share: float) -> Int[T
     return torch.cat((positive, negative))
 
 
-class NearestPool(nn.Module):
-    """RoIAlign from the one level that fits the RoI's size."""
+class Align(nn.Module):
+    """RoIAlign with the settings of a pool."""
 
     def __init__(self, settings: config.Pool, size: int, aligned: bool):
         super().__init__()
         self.size, self.samples, self.aligned = size, settings.samples or -1, aligned
 
+    def align(self, feature: Float[Tensor, "b c y x"], boxes: Float[Tensor, "r 5"], stride: int) -> Tensor:
+        return roi_align(feature, boxes, self.size, 1 / stride, self.samples, self.aligned)
+
+
+class NearestPool(Align):
+    """RoIAlign from the one level that fits the RoI's size."""
+
     def forward(self, features: list[Tensor], rois: Rois) -> Float[Tensor, "r c s s"]:
         """features: 4 x (B, C, H_i, W_i), finest first."""
         boxes, level = indexed(rois), levels(rois.boxes)
-        crops = features[0].new_zeros(len(boxes), features[0].shape[1], self.size, self.size)
-        for i, (feature, stride) in enumerate(zip(features, STRIDES, strict=True)):
-            rows = torch.nonzero(level == i).flatten()
-            crop = roi_align(feature, boxes[rows], self.size, 1 / stride, self.samples, self.aligned)
-            crops[rows] = crop.to(crops.dtype)
+        crops = features[0].new_empty(len(boxes), features[0].shape[1], self.size, self.size)
+        parts = level.argsort(stable=True).split(counts(level, len(STRIDES)))
+        for feature, stride, rows in zip(features, STRIDES, parts, strict=True):
+            if len(rows):
+                crops[rows] = self.align(feature, boxes[rows], stride).to(crops.dtype)
         return crops
 
 
-class FusedPool(nn.Module):
+class FusedPool(Align):
     """RoIAlign from every level, then two 1 x 1 convolutions: the authors' code, not their paper (row 1)."""
 
     def __init__(self, settings: config.Pool, size: int, aligned: bool, channels: int):
-        super().__init__()
-        self.size, self.samples, self.aligned = size, settings.samples or -1, aligned
-        self.fuse = nn.Sequential(nn.Conv2d(len(STRIDES) * channels, channels, 1), nn.Conv2d(channels, channels, 1))
+        super().__init__(settings, size, aligned)
+        self.fuse = Pair(nn.Conv2d(len(STRIDES) * channels, channels, 1), nn.Identity, nn.Conv2d(channels, channels, 1))
 
     def forward(self, features: list[Tensor], rois: Rois) -> Float[Tensor, "r c s s"]:
-        """features: 4 x (B, C, H_i, W_i), finest first."""
-        boxes = indexed(rois)
-        every = [
-            roi_align(feature, boxes, self.size, 1 / stride, self.samples, self.aligned)
-            for feature, stride in zip(features, STRIDES, strict=True)
-        ]
-        return self.fuse(torch.cat(every, 1))
+        """features: 4 x (B, C, H_i, W_i), finest first.
+
+        ``plain`` with fewer operations: RoIAlign is linear, so the convolutions may come first, each level with its share of
+        their weights.  Their bias may not: RoIAlign reads zeros outside of an image.
+        """
+        boxes, (weight, bias) = indexed(rois), self.fuse.product()
+        cells = sum(len(feature) * feature.shape[2] * feature.shape[3] for feature in features)
+        if cells >= len(STRIDES) * len(boxes) * self.size**2:
+            return F.conv2d(torch.cat(self.every(features, boxes), 1), weight, bias)
+        mapped = [F.conv2d(*pair) for pair in zip(features, weight.chunk(len(STRIDES), 1), strict=True)]
+        return sum(self.every(mapped, boxes), bias.to(mapped[0].dtype)[:, None, None])
+
+    def plain(self, features: list[Tensor], rois: Rois) -> Float[Tensor, "r c s s"]:
+        return self.fuse(torch.cat(self.every(features, indexed(rois)), 1))
+
+    def every(self, features: list[Tensor], boxes: Float[Tensor, "r 5"]) -> list[Tensor]:
+        return [self.align(feature, boxes, stride) for feature, stride in zip(features, STRIDES, strict=True)]
+
+
+def counts(index: Int[Tensor, " r"], groups: int) -> list[int]:
+    """How many of ``index`` are 0, 1, ...: the host waits for the device once."""
+    return (index[:, None] == torch.arange(groups, device=index.device)).sum(0).tolist()
 
 
 def indexed(rois: Rois) -> Float[Tensor, "r 5"]:

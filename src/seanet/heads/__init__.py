@@ -1,14 +1,17 @@
 """Heads: what turns the crop of a RoI into classes, boxes and masks.
 
-A box head has ``size``, ``forward(crops)``, ``loss(crops, rois, matched, targets)``, ``refine(crops, rois)`` for the next
-stage of a cascade, and ``decode(crops, rois, threshold, earlier)``, where ``earlier`` are the class probabilities (R, K) of
-the stages before.  A mask head has ``size``, ``context``, ``forward(crops)``, ``loss(crops, labels, targets)`` and
+A box head has ``size``, ``forward(crops)``, ``loss(crops, rois, matched, targets)`` and
+``decode(crops, rois, threshold, earlier)``, where ``earlier`` are the class probabilities (R, K) of the stages before.  For
+the next stage of a cascade it has ``refine(crops, rois)``, and in training ``loss_and_boxes(crops, rois, matched, targets)``.
+A mask head has ``size``, ``context``, ``forward(crops)``, ``loss(crops, labels, targets)`` and
 ``probability(crops, labels, edges)``.  ``forward`` is the paper's plain form; the others run only what they need of it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from seanet import config
@@ -28,6 +31,10 @@ class Candidates:
 
 def mean(parts: Sequence[Tensor]) -> Tensor:
     return sum(parts[1:], parts[0]) / len(parts)
+
+
+def of_class(logits: Float[Tensor, "r k m m"], channel: Int[Tensor, " r"]) -> Float[Tensor, "r m m"]:
+    return logits[torch.arange(len(channel), device=channel.device), channel]
 
 
 def build_box_head(settings: config.BoxHead, classes: int, channels: int):

@@ -14,7 +14,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from seanet import config
-from seanet.heads import Candidates, mean
+from seanet.heads import Candidates, mean, of_class
 from seanet.types import Matched, Rois, Target
 
 
@@ -37,7 +37,16 @@ class ClassicBoxHead(nn.Module):
         return logits.float(), deltas.float()
 
     def loss(self, crops: Tensor, rois: Rois, matched: Matched, targets: list[Target]) -> dict[str, Tensor]:
+        return self.loss_of(*self(crops), rois, matched)
+
+    def loss_and_boxes(
+        self, crops: Tensor, rois: Rois, matched: Matched, targets: list[Target]
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "r 4"]]:
+        """``loss`` and the boxes of ``refine`` from one pass."""
         logits, deltas = self(crops)
+        return self.loss_of(logits, deltas, rois, matched), self.likeliest(logits.detach(), deltas.detach(), rois)[0]
+
+    def loss_of(self, logits: Tensor, deltas: Tensor, rois: Rois, matched: Matched) -> dict[str, Tensor]:
         positive = torch.nonzero(matched.labels).flatten()
         column = torch.zeros_like(positive) if self.class_agnostic else matched.labels[positive]
         deltas = deltas.unflatten(1, (-1, 4))[positive, column]
@@ -49,19 +58,23 @@ class ClassicBoxHead(nn.Module):
         }
 
     def decode(self, crops: Tensor, rois: Rois, threshold: float, earlier: Sequence[Tensor] = ()) -> Candidates:
-        boxes, probability = self.boxes(crops, rois)
+        boxes, probability = self.boxes(*self(crops), rois)
         probability = mean([*earlier, probability])
         return Candidates(rois.image, boxes if self.class_agnostic else boxes[:, 1:], probability, probability)
 
     @torch.no_grad()
     def refine(self, crops: Tensor, rois: Rois) -> tuple[Float[Tensor, "r 4"], Float[Tensor, "r k"]]:
         """A better box for each RoI, that of its likeliest class, and the classes' probabilities."""
-        boxes, probability = self.boxes(crops, rois)
+        return self.likeliest(*self(crops), rois)
+
+    def likeliest(
+        self, logits: Tensor, deltas: Tensor, rois: Rois
+    ) -> tuple[Float[Tensor, "r 4"], Float[Tensor, "r k"]]:
+        boxes, probability = self.boxes(logits, deltas, rois)
         label = probability.argmax(1) + 1 if boxes.shape[1] > 1 else torch.zeros_like(rois.image)
         return boxes[torch.arange(len(label), device=label.device), label], probability
 
-    def boxes(self, crops: Tensor, rois: Rois) -> tuple[Float[Tensor, "r k1 4"], Float[Tensor, "r k"]]:
-        logits, deltas = self(crops)
+    def boxes(self, logits: Tensor, deltas: Tensor, rois: Rois) -> tuple[Float[Tensor, "r k1 4"], Float[Tensor, "r k"]]:
         boxes = self.coder.decode_single(deltas, rois.boxes).unflatten(1, (-1, 4))
         return boxes, logits.softmax(1)[:, 1:]
 
@@ -95,7 +108,3 @@ class ClassicMaskHead(nn.Module):
     ) -> tuple[Float[Tensor, "r m m"], None]:
         """Masks of the given classes; this head knows no edges."""
         return of_class(self(crops), labels).sigmoid(), None
-
-
-def of_class(logits: Float[Tensor, "r k m m"], channel: Int[Tensor, " r"]) -> Float[Tensor, "r m m"]:
-    return logits[torch.arange(len(channel), device=channel.device), channel]

@@ -4,13 +4,16 @@ R RoIs, K classes, C channels, S cells a side of the crop (14), M = 2 S cells a 
 "Row n" is row n of the table of gaps in docs/paper.md.
 """
 
+from collections.abc import Callable
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from seanet import config
-from seanet.heads.classic import of_class
+from seanet.heads.linear import Pair
 from seanet.masks import inner_edges
 
 
@@ -26,12 +29,12 @@ class EdgeAttentionMaskHead(nn.Module):
         self.mask_tower, self.edge_tower = tower(channels, settings.convs), tower(channels, settings.convs)
         self.channel = ChannelAttention(channels, settings.reduction, between) if settings.channel_attention else none
         self.position = PositionAttention(channels) if settings.position_attention else none
-        self.fuse = nn.Sequential(nn.Conv2d(2 * channels, channels, 1), between(), nn.Conv2d(channels, channels, 1))
+        self.fuse = Pair(nn.Conv2d(2 * channels, channels, 1), between, nn.Conv2d(channels, channels, 1))
         self.mask_up = nn.ConvTranspose2d(channels, channels, 2, 2)
         self.edge_up = nn.ConvTranspose2d(channels, channels, 2, 2)
-        self.mask = nn.Sequential(nn.Conv2d(joined, channels, 1), between(), nn.Conv2d(channels, outputs, 1))
+        self.mask = Pair(nn.Conv2d(joined, channels, 1), between, nn.Conv2d(channels, outputs, 1))
         if settings.edge_weight:
-            self.edge = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), between(), nn.Conv2d(channels, 1, 1))
+            self.edge = Pair(nn.Conv2d(channels, channels, 3, padding=1), between, nn.Conv2d(channels, 1, 1))
         for layer in (*self.mask_tower, *self.edge_tower, self.mask_up, self.edge_up):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -41,15 +44,28 @@ class EdgeAttentionMaskHead(nn.Module):
     def forward(
         self, crops: Float[Tensor, "r c s s"]
     ) -> tuple[Float[Tensor, "r k m m"], Float[Tensor, "r m m"] | None]:
-        """-> mask logits, edge logits where edges are supervised."""
-        features, edge = self.paths(crops)
+        """The plain form: -> mask logits, edge logits where edges are supervised."""
+        features, edge = self.paths(crops, self.fuse)
         return self.mask(features).float(), self.edge(edge)[:, 0].float() if self.settings.edge_weight else None
 
-    def paths(self, crops: Float[Tensor, "r c s s"]) -> tuple[Float[Tensor, "r j m m"], Float[Tensor, "r c m m"]]:
-        """-> features that masks, and features that edges are predicted from."""
+    def of_labels(
+        self, crops: Float[Tensor, "r c s s"], labels: Int[Tensor, " r"], edges: bool
+    ) -> tuple[Float[Tensor, "r m m"], Float[Tensor, "r m m"] | None]:
+        """``forward`` with fewer operations: mask logits of each RoI's own class, edge logits if asked for and supervised."""
+        features, edge = self.paths(crops, self.fuse.collapsed)
+        masks = self.mask.channel(features, labels if self.settings.background_channel else labels - 1)
+        return masks.float(), self.edge.collapsed(edge)[:, 0].float() if edges and self.settings.edge_weight else None
+
+    def paths(
+        self, crops: Float[Tensor, "r c s s"], fuse: Callable[[Tensor], Tensor]
+    ) -> tuple[Float[Tensor, "r j m m"], Float[Tensor, "r c m m"]]:
+        """-> features that masks, and features that edges are predicted from.
+
+        ``fuse`` stays apart from the deconvolution after it, though both are linear: one map from 2 C channels to the 4 C of
+        a cell's four quarters would cost more than the two.
+        """
         edge = F.relu(self.edge_up(self.edge_tower(self.position(crops))))
-        mask = self.fuse(torch.cat((self.mask_tower(crops), self.channel(crops)), 1))
-        mask = F.relu(self.mask_up(mask))
+        mask = F.relu(self.mask_up(fuse(torch.cat((self.mask_tower(crops), self.channel(crops)), 1))))
         return (mask + edge if self.settings.design == "sum" else torch.cat((mask, edge), 1)), edge
 
     def loss(
@@ -59,8 +75,7 @@ class EdgeAttentionMaskHead(nn.Module):
 
         targets: share of each cell that the object covers, with ``context`` cells around the mask's.
         """
-        logits, edge_logits = self(crops)
-        logits = of_class(logits, self.channel_of(labels))
+        logits, edge_logits = self.of_labels(crops, labels, edges=True)
         hard = targets >= 0.5
         wanted = targets if self.settings.target == "soft" else hard.to(targets)  # row 12
         wanted = wanted[:, 1:-1, 1:-1] if self.context else wanted
@@ -78,13 +93,9 @@ class EdgeAttentionMaskHead(nn.Module):
     def probability(
         self, crops: Tensor, labels: Int[Tensor, " r"], edges: bool = False
     ) -> tuple[Float[Tensor, "r m m"], Float[Tensor, "r m m"] | None]:
-        """Masks of the given classes, and their edges if asked for: predicting those costs a quarter of the head."""
-        features, edge = self.paths(crops)
-        masks = of_class(self.mask(features).float(), self.channel_of(labels)).sigmoid()
-        return masks, self.edge(edge)[:, 0].float().sigmoid() if edges and self.settings.edge_weight else None
-
-    def channel_of(self, labels: Int[Tensor, " r"]) -> Int[Tensor, " r"]:
-        return labels if self.settings.background_channel else labels - 1
+        """Masks of the given classes, and their edges if asked for."""
+        masks, edge = self.of_labels(crops, labels, edges)
+        return masks.sigmoid(), None if edge is None else edge.sigmoid()
 
     def edge_weights(self, edges: Tensor) -> Float[Tensor, "r m m"]:
         """Equation 2 for each RoI: edges are few, and weigh 1 / ln(1.2 + their share)."""
@@ -114,7 +125,10 @@ class ChannelAttention(nn.Module):
         return crops * self.gate(pooled)[:, :, None, None]
 
     def squeeze(self, crops: Float[Tensor, "r c s s"]) -> Float[Tensor, "r c"]:
-        """``context(crops).mean((2, 3))``: linear maps commute, so the mean comes first, over the cells that each tap sees."""
+        """``context(crops).mean((2, 3))``: linear maps commute, so the mean comes first, over the cells that each tap sees.
+
+        One convolution of 9 x 9 instead of the two would take an eighth, but 280 RoIs would not pay for making its weight.
+        """
         return self.context(F.avg_pool2d(crops, crops.shape[-1] - 8, 1)).flatten(1)
 
 
@@ -130,8 +144,13 @@ class PositionAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, crops: Float[Tensor, "r c s s"]) -> Float[Tensor, "r c s s"]:
-        query, key, value = (f(crops).flatten(2).transpose(1, 2) for f in (self.query, self.key, self.value))
-        out = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # (R, S*S, C)
+        value = self.value(crops).float()
+        # Scores are not scaled and reach 80 in trained models: softmax would turn the rounding of halves into factors.
+        kind = crops.device.type
+        with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
+            query, key = self.query(crops.float()), self.key(crops.float())
+            query, key, value = (m.flatten(2).transpose(1, 2) for m in (query, key, value))
+            out = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # (R, S*S, C)
         return crops + self.gamma * out.transpose(1, 2).reshape(crops.shape)
 
 

@@ -33,6 +33,13 @@ class Positives(NamedTuple):
     ltrb: Float[Tensor, "p 4"]  # pixels from the cell's point to the sides of its ground truth
 
 
+class Localised(NamedTuple):
+    """What the regression and the B-IoU tower say of each cell."""
+
+    log_ltrb: Float[Tensor, "r 4 s2"]  # before to_pixels
+    iou_logit: Float[Tensor, "r s2"] | None  # before its activation; None without that branch
+
+
 class FullyConvBoxHead(nn.Module):
     """Figure 2a: three towers that keep the RoI's cells; one box a RoI, that of its best cell by class score x B-IoU."""
 
@@ -58,20 +65,40 @@ class FullyConvBoxHead(nn.Module):
     def classify(self, crops: Float[Tensor, "r c s s"]) -> Float[Tensor, "r k s2"]:
         return self.class_logits(self.class_tower(crops)).flatten(2).float()
 
-    def localise(self, crops: Float[Tensor, "r c s s"]) -> tuple[Float[Tensor, "r 4 s2"], Float[Tensor, "r s2"] | None]:
+    def localise(self, crops: Float[Tensor, "r c s s"]) -> Localised:
         box = self.box_tower(crops)
         log_ltrb = self.log_ltrb(box).flatten(2).float()
         if not self.settings.iou_weight:
-            return log_ltrb, None
-        return log_ltrb, self.iou(self.iou_tower(torch.cat((crops, box), 1))).flatten(1).float()
+            return Localised(log_ltrb, None)
+        return Localised(log_ltrb, self.iou(self.iou_tower(torch.cat((crops, box), 1))).flatten(1).float())
 
     def loss(self, crops: Tensor, rois: Rois, matched: Matched, targets: list[Target]) -> dict[str, Tensor]:
-        """Equation 4.  The regression and B-IoU towers see only RoIs with positive cells: no other enters their loss."""
+        return self.learn(crops, rois, matched, targets)[0]
+
+    def loss_and_boxes(
+        self, crops: Tensor, rois: Rois, matched: Matched, targets: list[Target]
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "r 4"]]:
+        """``loss`` and the boxes of ``refine``; each tower sees each RoI once, with a graph where the loss needs it."""
+        losses, logits, used, localised = self.learn(crops, rois, matched, targets)
+        with torch.no_grad():
+            probability, boxes = logits.sigmoid(), torch.empty_like(rois.boxes)
+            unused = torch.ones_like(rois.image).index_fill(0, used, 0).nonzero().flatten()
+            for rows, found in ((used, localised), (unused, self.localise(crops[unused]))):
+                boxes[rows] = self.best(found, rois[rows], probability[rows]).boxes[:, 0]
+        return losses, boxes
+
+    def learn(
+        self, crops: Tensor, rois: Rois, matched: Matched, targets: list[Target]
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "r k s2"], Int[Tensor, " u"], Localised]:
+        """Equation 4: -> losses, class logits, the RoIs with positive cells and what those are localised as.
+
+        The regression and B-IoU towers see no other RoI: none enters their loss.
+        """
         logits = self.classify(crops)
         positive = self.assign(rois, matched, targets)
-        used, row = positive.roi.unique(return_inverse=True)
-        log_ltrb, iou_logit = self.localise(crops[used])
-        ltrb = self.to_pixels(log_ltrb[row, :, positive.cell], rois.boxes[positive.roi])
+        used, row = positive.roi.unique_consecutive(return_inverse=True)
+        localised = self.localise(crops[used])
+        ltrb = self.to_pixels(localised.log_ltrb[row, :, positive.cell], rois.boxes[positive.roi])
         iou, giou = ltrb_iou(ltrb, positive.ltrb)
         count = mean_over_ranks(logits.new_tensor(len(positive.roi))).clamp(min=1)
         class_count = count + len(rois) * (self.settings.normaliser == "positives_and_rois")
@@ -82,10 +109,10 @@ class FullyConvBoxHead(nn.Module):
             "box_class": self.settings.class_weight * classification / class_count,
             "box_regression": self.settings.regression_weight * self.regression_loss(giou).sum() / count,
         }
-        if iou_logit is None:
-            return losses
-        iou_loss = self.iou_loss(iou_logit[row, positive.cell], iou, giou).sum() / count
-        return losses | {"box_iou": self.settings.iou_weight * iou_loss}
+        if localised.iou_logit is not None:
+            iou_loss = self.iou_loss(localised.iou_logit[row, positive.cell], iou, giou)
+            losses["box_iou"] = self.settings.iou_weight * iou_loss.sum() / count
+        return losses, logits, used, localised
 
     def decode(self, crops: Tensor, rois: Rois, threshold: float, earlier: Sequence[Tensor] = ()) -> Candidates:
         """One box for each RoI, and the scores of the cell it comes from.
@@ -94,17 +121,17 @@ class FullyConvBoxHead(nn.Module):
         """
         probability = mean([*(p[:, :, None] for p in earlier), self.classify(crops).sigmoid()])  # (R, K, S*S)
         able = torch.nonzero(self.score(probability, torch.ones_like(probability)).amax((1, 2)) > threshold).flatten()
-        return self.best(crops[able], rois[able], probability[able])
+        return self.best(self.localise(crops[able]), rois[able], probability[able])
 
     @torch.no_grad()
     def refine(self, crops: Tensor, rois: Rois) -> tuple[Float[Tensor, "r 4"], Float[Tensor, "r k"]]:
         """The box of each RoI's best cell, and the probabilities there."""
-        found = self.best(crops, rois, self.classify(crops).sigmoid())
+        found = self.best(self.localise(crops), rois, self.classify(crops).sigmoid())
         return found.boxes[:, 0], found.cls_scores
 
-    def best(self, crops: Tensor, rois: Rois, probability: Float[Tensor, "r k s2"]) -> Candidates:
-        """The best cell of each RoI, given its class probabilities."""
-        log_ltrb, iou_logit = self.localise(crops)
+    def best(self, localised: Localised, rois: Rois, probability: Float[Tensor, "r k s2"]) -> Candidates:
+        """The best cell of each RoI, given where its cells see the object and their class probabilities."""
+        log_ltrb, iou_logit = localised
         iou = torch.ones_like(probability[:, 0]) if iou_logit is None else self.activate(iou_logit)
         scores = self.score(probability, iou[:, None])
         cell = self.best_cell(probability, scores)
