@@ -19,6 +19,8 @@ LINES = [
     {"boxes", "masks", "polygons"},
     {"rois", "backbone", "heads"},
     {"detector"},
+    {"cpu"},
+    {"execution"},
     {"data"},
     {"pasting"},
     {"instances"},
@@ -145,6 +147,7 @@ def test_public_names():
     assert seanet.__all__ == sorted(seanet.__all__)
     assert set(seanet.__all__) == {
         "Config",
+        "Execution",
         "Instances",
         "UserError",
         "__version__",

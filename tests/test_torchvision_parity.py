@@ -11,6 +11,7 @@ from torchvision.ops import roi_align
 
 from builders import batch_of, packed_dense, target
 from seanet.config import Config
+from seanet.execution import PLAIN
 from seanet.instances import Instances
 from seanet.masks import crop_masks_legacy
 from seanet.pasting import paste_legacy
@@ -42,7 +43,7 @@ def theirs():
 def ours(theirs):
     settings: Config = replace(recipe("mask_rcnn_r50"), geometry="legacy")
     settings = replace(settings, backbone=replace(settings.backbone, norm="batch", frozen_stages=0))
-    model = build(settings, CLASSES)
+    model = build(settings, CLASSES).run_with(PLAIN)
     report = import_torchvision(model, theirs.state_dict())
     assert not report.unused
     assert not report.untouched

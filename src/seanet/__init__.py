@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seanet.config import Config as Config
+    from seanet.config import Execution as Execution
     from seanet.errors import UserError as UserError
     from seanet.evaluation.run import evaluate as evaluate
     from seanet.instances import Instances as Instances
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 # No module of seanet may have one of these names: importing a module sets it as an attribute of its package.
 _HOMES = {
     "Config": "config",
+    "Execution": "config",
     "Instances": "instances",
     "UserError": "errors",
     "build": "predict",
@@ -37,6 +39,7 @@ _HOMES = {
 
 __all__ = [
     "Config",
+    "Execution",
     "Instances",
     "UserError",
     "__version__",

@@ -22,6 +22,28 @@ class Part:
     __pydantic_config__ = {"extra": "forbid"}
 
 
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+"""Of convolutions and matrix products; what is sensitive to rounding (boxes, scores, losses, masks) is float32 in all.
+
+``fp32`` leaves torch's own switches alone, whose default lets convolutions, not matrix products, of recent NVIDIA GPUs
+round to TF32; ``tf32`` lets both.  ``bf16`` and ``fp16`` halve the memory of maps.
+"""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a model is run, apart from what it is: the same results but for rounding, so no part of a Config."""
+
+    precision: Precision = "fp32"
+    channels_last: bool = True
+    """Maps and weights with the channels of a cell side by side in memory."""
+    winograd: bool = True
+    """On CPUs, and without ``compile``: quicker forms of float32 3 x 3 convolutions (Winograd's) and of RoIAlign."""
+    compile: Literal["none", "default", "graphs"] = "none"
+    """``default``: torch.compile, once for images of all sizes and any number of RoIs.  ``graphs``: CUDA graphs of the
+    backbone, compiled anew for each size of image."""
+
+
 @dataclass(frozen=True)
 class Backbone(Part):
     name: str = "resnet50"
@@ -233,6 +255,9 @@ class Data(Part):
     """Probability of pasting objects of another image."""
     max_pixels: Count = 200_000_000
     """Larger image files are refused from their header."""
+    draft: bool = True
+    """Decode large JPEGs at a half, quarter or eighth of their size where 1.5 times the network's sides are left: three
+    times faster, for pixels that differ by 0.3 of 255 levels on average."""
     max_bad: Share = 0.01
     """Training stops before it starts when more than this share of the annotations had to be skipped."""
 
@@ -255,15 +280,16 @@ class Train(Part):
     drops: tuple[Share, ...] = (16 / 24, 22 / 24)
     """Where in the run the step schedule divides the rate by ten."""
     warmup: Whole = 1000
-    draft: bool = True
-    """Decode large JPEGs at a half, quarter or eighth of their size where 1.5 times the network's sides are left: three
-    times faster, for pixels that differ by 0.3 of 255 levels on average."""
     """Steps of the linear warm-up, at most a quarter of the run."""
     warmup_from: Share = 0.001
     """Share of the rate that the warm-up starts at."""
     clip: Positive | None = 35.0
     """Largest norm of the gradient."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
+    channels_last: bool = True
+    """Memory layout of maps and weights, as for ``Execution``."""
+    compile: bool = False
+    """torch.compile of the backbone and of the heads' towers."""
     ema: Share | None = None
     """Decay of the averaged weights that are evaluated and kept; None: none."""
     seed: Whole = 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import torch
 from PIL import Image
 
 from seanet import checkpoint, recipes
-from seanet.config import Config
+from seanet.config import Config, Execution
 from seanet.data.coco import Categories
 from seanet.data.images import read_image, to_rgb
 from seanet.data.loader import collate_images
 from seanet.data.transforms import fit
 from seanet.detector import Detector
 from seanet.errors import UserError
+from seanet.execution import prepare, require, running
 from seanet.instances import Instances
 from seanet.types import Batch, Detections, Rois
 
@@ -25,17 +27,26 @@ Picture = np.ndarray | Image.Image | Path | str
 
 
 class Model:
-    """A detector with what it was built for: its configuration and its classes."""
+    """A detector with what it was built for, its configuration and its classes, and how it is run."""
 
-    def __init__(self, detector: Detector, config: Config, categories: Categories):
+    def __init__(self, detector: Detector, config: Config, categories: Categories, execution: Execution | None = None):
         self.detector, self.config, self.categories = detector, config, categories
+        self.run_with(execution or Execution())
 
     @property
     def device(self) -> torch.device:
         return self.detector.mean.device
 
     def to(self, device: torch.device | str) -> Model:
+        require(self.execution, torch.device(device))
         self.detector.to(device)
+        return self
+
+    def run_with(self, execution: Execution) -> Model:
+        """This model, from now on run so: ``model.run_with(Execution(precision="bf16"))``."""
+        require(execution, self.device)
+        prepare(self.detector, execution)
+        self.execution = execution
         return self
 
     def configure(self, config: Config) -> None:
@@ -63,11 +74,8 @@ class Model:
     @torch.inference_mode()
     def predict_batch(self, batch: Batch, sizes: list[tuple[int, int]], *, edges: bool = False) -> list[Instances]:
         """The instances of each image of a batch; ``sizes`` are the (height, width) of the images' files."""
-        was_training = self.detector.training
-        self.detector.eval()
-        found = self.detector.predict(batch.to(self.device), edges)
-        self.detector.train(was_training)
-        found = found.to("cpu")
+        with self._running():
+            found = self.detector.predict(batch.to(self.device), edges).to("cpu")
         return [self._instances(found[found.rois.image == i], batch.sizes[i], size) for i, size in enumerate(sizes)]
 
     @torch.inference_mode()
@@ -80,13 +88,19 @@ class Model:
         """
         scales = [[w / size[1], h / size[0]] * 2 for (h, w), size in zip(batch.sizes, sizes, strict=True)]
         rois = Rois.cat([torch.from_numpy(np.float32(b * s)) for b, s in zip(boxes, np.array(scales), strict=True)])
+        with self._running():
+            wanted = torch.from_numpy(np.concatenate(labels)).to(self.device)
+            found = self.detector.predict_inside(batch.to(self.device), rois.to(self.device), wanted).to("cpu")
+        return [self._instances(found[found.rois.image == i], batch.sizes[i], size) for i, size in enumerate(sizes)]
+
+    @contextmanager
+    def _running(self) -> Generator[None]:
+        """The detector as it predicts; one that is being trained goes on so afterwards."""
         was_training = self.detector.training
         self.detector.eval()
-        wanted = torch.from_numpy(np.concatenate(labels)).to(self.device)
-        found = self.detector.predict_inside(batch.to(self.device), rois.to(self.device), wanted)
+        with running(self.execution, self.device):
+            yield
         self.detector.train(was_training)
-        found = found.to("cpu")
-        return [self._instances(found[found.rois.image == i], batch.sizes[i], size) for i, size in enumerate(sizes)]
 
     def _instances(self, found: Detections, network: tuple[int, int], size: tuple[int, int]) -> Instances:
         """From the network's pixels to the file's."""
@@ -120,15 +134,15 @@ def build(recipe: str | Config, classes: int | Iterable[str]) -> Model:
     return Model(Detector(config, len(names)).eval(), config, categories)
 
 
-def load(path: str | Path, device: torch.device | str | None = None) -> Model:
+def load(path: str | Path, device: torch.device | str | None = None, execution: Execution | None = None) -> Model:
     """The model of a checkpoint or of a run's folder, on ``device`` (default: a GPU if there is one)."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     _require_device(device)
+    require(execution or Execution(), torch.device(device))
     weights, meta = checkpoint.read_model(path)
     detector = Detector(meta.config, len(meta.classes))
     checkpoint.load_whole(detector, weights, path)
-    model = Model(detector.eval(), meta.config, Categories(meta.category_ids, meta.classes))
-    return model.to(device)
+    return Model(detector.eval().to(device), meta.config, Categories(meta.category_ids, meta.classes), execution)
 
 
 def _require_device(device: torch.device | str) -> None:

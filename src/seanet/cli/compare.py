@@ -7,7 +7,21 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import Data, Device, Json, Split, emit, require, require_data, require_place, reservations, say
+from seanet.cli.options import (
+    Compile,
+    Data,
+    Device,
+    Json,
+    Precision,
+    Split,
+    emit,
+    execution,
+    require,
+    require_data,
+    require_place,
+    reservations,
+    say,
+)
 from seanet.errors import UserError
 
 
@@ -24,6 +38,8 @@ def compare(
     out: Annotated[Path, typer.Option(metavar="HTML", help="The page.")] = Path("compare.html"),
     max_detections: Annotated[int, typer.Option(metavar="N", min=1, help="Detections of an image that count.")] = 100,
     device: Device = None,
+    precision: Precision = None,
+    compile_: Compile = False,
     images: Annotated[int, typer.Option(metavar="N", min=0, help="Objects shown in pictures.")] = 12,
     resamples: Annotated[
         int, typer.Option(metavar="N", min=100, max=100_000, help="Draws of the images, for intervals.")
@@ -41,8 +57,8 @@ def compare(
     for model in models:
         require(model, "a checkpoint, the folder of a run, or a COCO results file")
     files = require_data(data, split)
-    if device and all(model.suffix == ".json" for model in models):
-        raise UserError("all models are files of results: --device is for checkpoints")
+    if (device or precision or compile_) and all(model.suffix == ".json" for model in models):
+        raise UserError("all models are files of results: --device, --precision and --compile are for checkpoints")
     require_place(out, "--out")
     from seanet.data.coco import read_coco
     from seanet.evaluation.compare import compare as measure
@@ -56,6 +72,7 @@ def compare(
         resamples=resamples,
         seed=seed,
         device=device,
+        execution=execution(precision, compile_),
         say=say,
     )
     found = replace(found, notes=(*found.notes, *reservations(found.data.file)))

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from seanet import config
 from seanet.errors import UserError
 from seanet.report.text import finite
 
@@ -46,6 +47,15 @@ MaxDetections = Annotated[
 Device = Annotated[
     str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.  [cuda where there is one, else cpu]")
 ]
+Precision = Annotated[
+    config.Precision | None,
+    typer.Option(
+        help="Of convolutions: tf32 is for NVIDIA GPUs; bf16 and fp16 pay where the processor has them.  [fp32]"
+    ),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the model first, in about a minute: for many images on a GPU.")
+]
 Files = tuple[Path, Path]  # annotations, and the folder of their images
 MEASURED = "A checkpoint, the folder of a run, or anybody's COCO results (.json)."
 LIMIT = 100  # detections of an image, where no model says how many
@@ -68,6 +78,10 @@ def counter(verb: str) -> Callable[[int, int], None]:
             say(f"{verb} {done} of {total}")
 
     return progress
+
+
+def execution(precision: config.Precision | None, compile_: bool) -> config.Execution:
+    return config.Execution(precision or "fp32", compile="default" if compile_ else "none")
 
 
 def require(path: Path, what: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import Device, Json, emit, require, say
+from seanet.cli.options import Compile, Device, Json, Precision, emit, execution, require, say
 from seanet.errors import UserError
 
 
@@ -26,6 +26,8 @@ def predict(
         int, typer.Option(min=1, metavar="N", help="Images at once, where those that follow each other are as large.")
     ] = 1,
     device: Device = None,
+    precision: Precision = None,
+    compile_: Compile = False,
     json_: Json = False,
 ) -> None:
     """Find the objects in images.  Files that cannot be read are named; the others go on."""
@@ -36,7 +38,7 @@ def predict(
 
     kinds = save or ["overlay", "coco"]
     images = find_images(inputs)
-    model = load(checkpoint, device).limited(score=score)
+    model = load(checkpoint, device, execution(precision, compile_)).limited(score=score)
     if "edges" in kinds and not model.config.mask.has_edges:
         raise UserError(
             f"--save edges needs a mask head with supervised edge attention; {checkpoint} is a {model.config.recipe}"

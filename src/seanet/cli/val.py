@@ -10,20 +10,24 @@ from seanet.cli.app import app
 from seanet.cli.options import (
     LIMIT,
     MEASURED,
+    Compile,
     Data,
     Device,
     Files,
     Json,
     MaxDetections,
+    Precision,
     Set,
     Split,
     adjust,
     counter,
     emit,
+    execution,
     require,
     require_data,
     require_place,
 )
+from seanet.config import Execution
 from seanet.errors import UserError
 from seanet.report.text import table
 
@@ -45,6 +49,8 @@ def val(
     per_class: Annotated[bool, typer.Option("--per-class", help="The numbers of each class too.")] = False,
     set_: Set = None,
     device: Device = None,
+    precision: Precision = None,
+    compile_: Compile = False,
     json_: Json = False,
 ) -> None:
     """Measure a model, or anybody's results.
@@ -55,18 +61,19 @@ def val(
     files = require_data(data, split)
     if results is not None:
         require_place(results, "--results")
+    how = execution(precision, compile_)
     if model.suffix == ".json":
-        if set_ or device or results or fixed:
-            options = "--set, --device, --results and --fixed-boxes"
+        if set_ or device or precision or compile_ or results or fixed:
+            options = "--set, --device, --precision, --compile, --results and --fixed-boxes"
             raise UserError(f"{model} holds results: {options} are for checkpoints")
         found = score_file(model, files, max_detections or LIMIT, boundary)
     elif fixed:
         if results or max_detections or per_class or not boundary:
             options = "--results, --max-detections, --per-class and --no-boundary"
             raise UserError(f"with --fixed-boxes nothing is detected: leave out {options}")
-        return in_true_boxes(model, files, set_ or [], device, json_)
+        return in_true_boxes(model, files, set_ or [], device, how, json_)
     else:
-        found = run_model(model, files, max_detections, boundary, results, set_ or [], device)
+        found = run_model(model, files, max_detections, boundary, results, set_ or [], device, how)
     return emit(found, json_, table(found, per_class))
 
 
@@ -79,13 +86,15 @@ def score_file(file: Path, data: Files, limit: int, boundary: bool) -> dict[str,
     return measure_results(truth, read_results(file, truth), limit, boundary)
 
 
-def in_true_boxes(checkpoint: Path, data: Files, changes: list[str], device: str | None, json_: bool) -> None:
+def in_true_boxes(
+    checkpoint: Path, data: Files, changes: list[str], device: str | None, how: Execution, json_: bool
+) -> None:
     from seanet.data.coco import read_coco
     from seanet.evaluation.fixed import fixed_boxes
     from seanet.predict import load
     from seanet.report.analysis import fixed_text
 
-    model = load(checkpoint, device)
+    model = load(checkpoint, device, how)
     adjust(model, changes)
     truth = read_coco(*data, categories=model.categories)
     found = fixed_boxes(model, truth, progress=counter("evaluated"))
@@ -100,12 +109,13 @@ def run_model(
     results: Path | None,
     changes: list[str],
     device: str | None,
+    how: Execution,
 ) -> dict[str, Any]:
     from seanet.data.coco import read_coco
     from seanet.evaluation.run import evaluate
     from seanet.predict import load
 
-    model = load(checkpoint, device)
+    model = load(checkpoint, device, how)
     adjust(model, changes)
     if limit is not None:
         model.limited(limit=limit)

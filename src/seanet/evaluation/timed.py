@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 
 from seanet import checkpoint
+from seanet.config import Execution
 from seanet.data.coco import Categories, CocoData
 from seanet.detector import count_parameters
 from seanet.errors import UserError
@@ -38,7 +39,7 @@ class Timed(Model):
     """A model that notes how long each batch took, from the host's pixels to instances on the host."""
 
     def __init__(self, model: Model, categories: Categories):
-        super().__init__(model.detector, model.config, categories)
+        super().__init__(model.detector, model.config, categories, model.execution)
         self.seconds: list[float] = []
 
     def predict_batch(self, batch: Batch, sizes: list[tuple[int, int]], *, edges: bool = False) -> list[Instances]:
@@ -48,10 +49,17 @@ class Timed(Model):
         return found
 
 
-def detect(path: Path, data: CocoData, max_detections: int, device: str | None, say: Callable[[str], None]) -> Found:
+def detect(
+    path: Path,
+    data: CocoData,
+    max_detections: int,
+    device: str | None,
+    execution: Execution | None,
+    say: Callable[[str], None],
+) -> Found:
     """Detections as entries of a COCO results file, in the categories of ``data``."""
     categories, meta = classes(path, data), checkpoint.read_meta(path)
-    model = Timed(load(path, device).limited(limit=max_detections), categories)
+    model = Timed(load(path, device, execution).limited(limit=max_detections), categories)
     entries: list[dict] = []
     for done, (record, instances) in enumerate(predictions(model, data), 1):
         entries += instances.to_coco(record.id)
