@@ -17,7 +17,7 @@ LINES = [
     {"recipes", "settings", "papers"},
     {"types"},
     {"boxes", "masks", "polygons"},
-    {"rois", "backbone", "heads"},
+    {"anchors", "rois", "backbone", "heads"},
     {"detector"},
     {"cpu"},
     {"execution"},
@@ -26,6 +26,7 @@ LINES = [
     {"instances"},
     {"checkpoint"},
     {"training", "evaluation", "predict", "streaming", "weights", "export"},
+    {"bench"},
     {"report"},
     {"serve", "demo", "doctor", "cli"},
     {"__main__"},
@@ -47,8 +48,9 @@ WITHOUT_TORCH += [
     f"evaluation.{name}" for name in ("overlap", "calibration", "clipping", "fixed", "oracle", "analysis")
 ]
 WITHOUT_TORCH += [
-    f"evaluation.{name}" for name in ("coco", "packed", "matching", "boundary", "pairs", "assess", "results")
+    f"evaluation.{name}" for name in ("coco", "columns", "packed", "matching", "boundary", "pairs", "assess", "results")
 ]
+WITHOUT_TORCH += ["bench.contenders"]
 
 
 def modules() -> list[str]:

@@ -137,7 +137,7 @@ def build(recipe: str | Config, classes: int | Iterable[str]) -> Model:
 def load(path: str | Path, device: torch.device | str | None = None, execution: Execution | None = None) -> Model:
     """The model of a checkpoint or of a run's folder, on ``device`` (default: a GPU if there is one)."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    _require_device(device)
+    require_device(device)
     require(execution or Execution(), torch.device(device))
     weights, meta = checkpoint.read_model(path)
     detector = Detector(meta.config, len(meta.classes))
@@ -145,7 +145,7 @@ def load(path: str | Path, device: torch.device | str | None = None, execution: 
     return Model(detector.eval().to(device), meta.config, Categories(meta.category_ids, meta.classes), execution)
 
 
-def _require_device(device: torch.device | str) -> None:
+def require_device(device: torch.device | str) -> None:
     try:
         torch.zeros(1, device=device).tolist()
     except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without a kind of device

@@ -77,6 +77,28 @@ def bar_chart(
     return "".join([*parts, "</svg>"])
 
 
+def stacked_chart(
+    bars: Mapping[str, Sequence[float]], names: Sequence[str], title: str, *, width: int = SIZE[0], form: str = ".2f"
+) -> str:
+    """An SVG of a lying bar for each of ``bars``, made of a part for each of ``names``, with their sum beside it."""
+    legend, top = _legend(list(names), width)
+    step, size = 2 * BAR + GAP, (width, top + (2 * BAR + GAP) * len(bars) + 4)
+    scale = (width - NAMES - RIGHT - 40) / (max(map(sum, bars.values()), default=0) or 1)
+    parts = [*_head(title, size), *legend]
+    for i, (name, values) in enumerate(bars.items()):
+        x, y = float(NAMES), top + i * step
+        parts.append(_text(f'x="{NAMES - 8}" y="{y + BAR + 4}" text-anchor="end"', shortened(name, 17)))
+        for k, (part, value) in enumerate(zip(names, values, strict=True)):
+            long, fill = value * scale, STROKES[k % len(STROKES)]
+            tip = f"<title>{escape(part)} {value:{form}}</title>"
+            parts.append(f'<rect x="{x:.1f}" y="{y}" width="{long:.1f}" height="{2 * BAR}" fill="{fill}">{tip}</rect>')
+            x += long
+        at = f'x="{x + 5:.1f}" y="{y + BAR + 4}" font-size="10" text-anchor="start"'
+        parts.append(_text(at, format(sum(values), form)))
+    parts.append(f'<path d="M{NAMES} {top - 4}V{size[1] - 4}" stroke="currentColor" opacity=".3"/>')
+    return "".join([*parts, "</svg>"])
+
+
 def ticks(low: float, high: float, wanted: int) -> list[float]:
     """Round numbers, at least two and about as many as wanted, from at most ``low`` to at least ``high``."""
     if not high > low:

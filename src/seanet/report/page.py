@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,6 +15,15 @@ from seanet.report.files import write_whole
 Picture = Image.Image | np.ndarray
 
 
+@dataclass(frozen=True)
+class Table:
+    """Text in rows as long as ``head``; what follows the first column stands to the right."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 def write_page(
     path: Path | str,
     title: str,
@@ -21,8 +31,9 @@ def write_page(
     rows: Sequence[Sequence[tuple[str, Picture]]] = (),
     notes: Sequence[str] = (),
     charts: Sequence[str] = (),
+    tables: Sequence[Table] = (),
 ) -> Path:
-    """Write the page: title, ``summary`` as tiles, ``notes`` as paragraphs, charts, then rows of captioned pictures.
+    """Write the page: title, ``summary`` as tiles, ``notes`` as paragraphs, rows of captioned pictures, charts, tables.
 
     Pictures are PIL images or (h, w[, 3]) uint8 arrays; charts are SVG text, trusted as it is, all else is escaped.
     """
@@ -36,6 +47,7 @@ def write_page(
         summary=summary,
         notes=notes,
         charts=[Markup(chart) for chart in charts],
+        tables=tables,
         rows=[[embedded(caption, picture) for caption, picture in row] for row in rows],
     )
     return write_whole(path, text.encode("utf-8"))

@@ -1,0 +1,167 @@
+"""Models side by side: they take turns, so that a machine whose speed drifts slows all of them alike.
+
+Ratios are medians over the turns of a model's time by the first model's in the same turn.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from seanet import checkpoint
+from seanet.bench.contenders import Contender, Setting, Task
+from seanet.bench.fixed import write_photographs
+from seanet.bench.memory import peaks
+from seanet.bench.stages import Clock, Macs, taken
+from seanet.bench.subjects import Subject, stages_of, subject
+from seanet.config import Execution
+from seanet.evaluation.timed import device_name
+from seanet.execution import require, running
+
+SIDE = 2048  # of the square matrices whose product shows what the machine can do
+OTHER, WHOLE = "other", "whole"
+
+Turns = list[list[Path]]
+
+
+def measure(
+    contenders: Sequence[Contender],
+    setting: Setting,
+    task: Task = "predict",
+    *,
+    repeats: int = 5,
+    images: Sequence[Path] = (),
+    memory: bool = True,
+    say: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """All that was found, as plain values; seconds are for a batch.  ``images`` instead of made ones: those of files."""
+    for contender in contenders:
+        require(contender.execution, torch.device(setting.device))
+    with TemporaryDirectory() as folder:
+        turns = files_of_turns(images, setting, repeats, Path(folder))
+        subjects, models = [], {}
+        for contender in contenders:
+            say(f"building {contender.name}")
+            subjects.append(subject(contender, setting))
+            models[contender.name] = {**described(contender), **counted(subjects[-1], task, turns[0])}
+        times, products = interleaved(subjects, task, turns, say)
+        for model in subjects if memory else []:
+            say(f"memory of {model.contender.name}")
+            found = peaks(model, task, turns[0], Path(folder))
+            models[model.contender.name]["peak_mb"] = {stage: round(mb, 1) for stage, mb in found.items()}
+    facts: dict[str, Any] = {
+        "machine": machine(setting.device),
+        "task": task,
+        "setting": asdict(setting),
+        "repeats": repeats,
+    }
+    facts["stages"] = [stage for stage in (*stages_of(task), OTHER) if any(stage in t for t in times.values())]
+    facts["gmac_per_s"] = {precision: median(speeds) for precision, speeds in products.items()}
+    first = times[contenders[0].name]
+    for name, model in models.items():
+        model["times"] = {stage: summary(seconds, first.get(stage)) for stage, seconds in times[name].items()}
+    return facts | {"products": products, "models": models}
+
+
+def files_of_turns(images: Sequence[Path], setting: Setting, repeats: int, folder: Path) -> Turns:
+    """The files of each turn's batch, the first turn being the one that warms up; fewer images than a batch repeat."""
+    every = list(images) or write_photographs(folder, setting)
+    wanted = setting.batch * (repeats + 1)
+    cycled = (every * (wanted // len(every) + 1))[:wanted]
+    return [cycled[i : i + setting.batch] for i in range(0, wanted, setting.batch)]
+
+
+def described(contender: Contender) -> dict[str, Any]:
+    what = "torchvision's Mask R-CNN" if contender.theirs else contender.config.recipe
+    facts = {"what": what, "backbone": contender.config.backbone.name, "plain": contender.plain}
+    weights = "random, calibrated" if contender.checkpoint is None else str(contender.checkpoint)
+    return facts | {"weights": weights, "execution": asdict(contender.execution)}
+
+
+def counted(model: Subject, task: Task, files: Sequence[Path]) -> dict[str, Any]:
+    """Parameters, multiplications and detections; afterwards the model is ready.
+
+    Multiplications are those of plain convolutions, whatever way they are then computed in.
+    """
+    model.calibrate(files)
+    results: list[Any] = []
+    with FlopCounterMode(display=False) as counter:
+        found = taken(lambda: results.append(model.act(task, files)), model.parts(task), Macs(counter))
+    facts: dict[str, Any] = {"parameters": model.parameters() | {WHOLE: sum(model.parameters().values())}}
+    facts["gmac"] = {stage: count / 1e9 for stage, count in found.items() if count}
+    facts["gmac"][WHOLE] = sum(facts["gmac"].values())
+    if task == "predict":
+        facts["detections"] = sum(map(len, results[0])) / len(files)
+    model.ready()
+    return facts
+
+
+def interleaved(
+    subjects: Sequence[Subject], task: Task, turns: Turns, say: Callable[[str], None]
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, list[float]]]:
+    """Seconds of each model's stages in each turn, and GMAC/s of a matrix product in each precision between them."""
+    times: dict[str, dict[str, list[float]]] = {model.contender.name: {} for model in subjects}
+    products: dict[str, list[float]] = {}
+    for turn, files in enumerate(turns):
+        say(f"turn {turn} of {len(turns) - 1}" if turn else "warming up")
+        for model in subjects:
+            found, precision = timed(model, task, files), model.contender.execution
+            speed = product(precision, model.device)
+            if not turn:
+                continue
+            for stage, seconds in found.items():
+                times[model.contender.name].setdefault(stage, []).append(seconds)
+            products.setdefault(precision.precision, []).append(speed)
+    return times, products
+
+
+def timed(model: Subject, task: Task, files: Sequence[Path]) -> dict[str, float]:
+    """Seconds of the stages, of what lies between them, and of the whole.
+
+    A GPU works while the host goes on: there the whole is timed for itself, without a wait after each stage.
+    """
+    clock = Clock(model.device)
+    began = clock.now()
+    found = taken(lambda: model.act(task, files), model.parts(task), clock)
+    whole = clock.now() - began
+    found[OTHER] = whole - sum(found.values())
+    if model.device.type == "cuda":
+        began = clock.now()
+        model.act(task, files)
+        whole = clock.now() - began
+    return found | {WHOLE: whole}
+
+
+def product(execution: Execution, device: torch.device) -> float:
+    """GMAC/s of a large matrix product in that precision."""
+    clock = Clock(device)
+    with running(Execution(execution.precision, channels_last=False, winograd=False), device):
+        a, b = torch.rand(2, SIDE, SIDE, device=device)
+        a[:8] @ b
+        began = clock.now()
+        a @ b
+        return SIDE**3 / (clock.now() - began) / 1e9
+
+
+def summary(seconds: list[float], first: list[float] | None) -> dict[str, Any]:
+    """The samples, their median and extremes, and the median ratio to the first model's of the same turn."""
+    found: dict[str, Any] = {"median": median(seconds), "low": min(seconds), "high": max(seconds)}
+    ratios = [] if first is None else [a / b for a, b in zip(seconds, first, strict=True) if b > 0]
+    return found | {"ratio": median(ratios) if ratios else None, "seconds": seconds}
+
+
+def machine(device: str) -> dict[str, Any]:
+    facts = {"device": device_name(torch.device(device)), "system": platform.platform()}
+    return facts | {
+        "python": platform.python_version(),
+        "cudnn": torch.backends.cudnn.version(),
+        **checkpoint.versions(),
+    }
