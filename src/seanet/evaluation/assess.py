@@ -5,24 +5,22 @@ Image by image: masks are packed while their image is at work, and a row for eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
-from faster_coco_eval.core import mask as codec
+from hotcoco import mask as codec
 
-from seanet.data.coco import CocoData, ImageRecord
+from seanet.data.coco import CocoData
 from seanet.evaluation import coco
 from seanet.evaluation.boundary import NAMES, RATIO, Rim, boundary_width, rim_iou
+from seanet.evaluation.coco import RANGES
+from seanet.evaluation.columns import Objects, Ranked, rows_in_image
 from seanet.evaluation.lvis import in_place_of_coco
-from seanet.evaluation.matching import Hits, Ious, hits
+from seanet.evaluation.matching import LEAST, Hits, Near, hits, mask_areas, near_boxes, near_masks
 from seanet.evaluation.packed import pack_rle
-from seanet.evaluation.pairs import Pairs, by_class, empty_pairs, match, measure
-
-LEAST = 0.5  # AP does not look at smaller IoUs
-RANGES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # COCO's, both ends within
+from seanet.evaluation.pairs import Pairs, empty_pairs, match, measure
 
 
 @dataclass(frozen=True)
@@ -47,19 +45,22 @@ def assess(data: CocoData, entries: list[dict], max_detections: int) -> Assessme
     """
     listed = by_image(data, entries)
     results = coco.within(data, entries)  # as they came: ties of score are for the library to break
-    truth = coco.ground_truth(data)
-    shapes = {a["id"]: a["segmentation"] for a in truth["annotations"]}
-    boxes = coco.judge(truth, results, "bbox", max_detections)
-    scores: dict[str, Any] = {"bbox": coco.summarise(boxes)}
-    found = {"bbox": hits(data, listed, coco.matrices(boxes), max_detections, "box_score")}
-    del boxes  # as large as the results
-    masks = coco.judge(truth, results, "segm", max_detections)
-    ious = coco.matrices(masks)
-    pairs, lowered = _boundaries(data, listed, ious, shapes, max_detections)
-    scores |= {"segm": coco.summarise(masks), "boundary": coco.summarise(coco.judge_again(masks, lowered))}
-    scores["boundary"]["width"] = _boundary_widths(data)
-    found |= {kind: hits(data, listed, m, max_detections) for kind, m in (("segm", ious), ("boundary", lowered))}
-    metrics = scores | {"bands": bands(data, pairs)} | coco.facts(data, len(results), max_detections)
+    objects = Objects.of(data)
+    scores = coco.by_kind(data, objects, results, max_detections)
+    ranked = Ranked.of(data, results, max_detections, "box_score")
+    boxes = np.array([results[e]["bbox"] for e in ranked.entry.tolist()], np.float64).reshape(-1, 4)
+    found = {"bbox": hits(data, objects, ranked, near_boxes(objects, ranked, boxes))}
+    ranked = Ranked.of(data, results, max_detections)
+    masks = [entry["segmentation"] for entry in results]
+    near = near_masks(objects, ranked, masks)
+    lowered = lower(data, objects, ranked, near, masks)
+    found |= {kind: hits(data, objects, ranked, n) for kind, n in (("segm", near), ("boundary", lowered))}
+    area = mask_areas(ranked, masks)
+    sized = [hits(data, objects, ranked, lowered, limits, area) for limits in coco.AREAS.values()]
+    pairs = _pairs(data, objects, ranked, near, results, max_detections)
+    boundary = coco.summarise(coco.averages_of(sized, ranked.rank, max_detections), data.categories.names)
+    metrics = scores | {"boundary": boundary | {"width": _boundary_widths(data)}, "bands": bands(data, pairs)}
+    metrics |= coco.facts(data, len(results), max_detections)
     return Assessment(metrics, pairs, found, listed)
 
 
@@ -90,51 +91,42 @@ def _boundary_widths(data: CocoData) -> dict[str, float | int | None]:
     return {"ratio": RATIO, "smallest": min(widths, default=None), "largest": max(widths, default=None)}
 
 
-def _boundaries(
-    data: CocoData, listed: list[list[dict]], ious: Ious, shapes: Mapping[int, dict], limit: int
-) -> tuple[Pairs, dict[tuple[int, int], np.ndarray]]:
-    """Every object's row, and the matrices of mask IoU lowered to Boundary IoU where that matters."""
-    pairs, row = empty_pairs(data), 0
-    lowered: dict[tuple[int, int], np.ndarray] = {}
-    for image, entries in zip(data.images, listed, strict=True):
-        if not image.annotations:
-            continue
-        masks = _Masks(image, [shapes[a.id] for a in image.annotations], entries)
-        classes = by_class(image, entries, data.categories.ids)
-        for category, (columns, rows) in classes.items():
-            matrix = ious[image.id, category]
-            lowered[image.id, category] = _lower(masks, matrix, columns, rows)
-        found = match(image, classes, ious, limit)
-        filled = codec.area(masks.shapes) == image.height * image.width
-        for g, annotation in enumerate(image.annotations):
-            if annotation.crowd:
-                continue
-            pairs.outlined[row] = not filled[g]
-            if g in found:
-                d, pairs.iou[row] = found[g]
-                pairs.result[row], pairs.score[row] = d, entries[d]["score"]
-                measure(pairs, row, masks.truth(g), masks.found(d), masks.size)
-            row += 1
-    return pairs, lowered
+def lower(data: CocoData, objects: Objects, found: Ranked, near: Near, masks: list[dict]) -> Near:
+    """Pairs of masks with Boundary IoU where it is smaller, of objects; a crowd region keeps its own."""
+    iou = near.iou.copy()
+    sizes = [(image.height, image.width) for image in data.images]
+    truth_rim = cache(lambda g: Rim.of(pack_rle(objects.masks[g]), boundary_width(sizes[objects.image[g]])))
+    found_rim = cache(lambda d, g: Rim.of(pack_rle(masks[found.entry[d]]), boundary_width(sizes[objects.image[g]])))
+    for row in np.flatnonzero(~objects.crowd[near.truth]).tolist():
+        d, g = int(near.found[row]), int(near.truth[row])
+        iou[row] = min(iou[row], rim_iou(truth_rim(g), found_rim(d, g)))
+    kept = iou >= LEAST
+    return Near(near.found[kept], near.truth[kept], iou[kept])
 
 
-def _lower(masks: _Masks, ious: np.ndarray, columns: list[int], rows: list[int]) -> np.ndarray:
-    """A matrix of mask IoU with Boundary IoU where it is smaller, for objects; a crowd region keeps its own."""
-    lowered = ious.copy()
-    for d, g in zip(*np.nonzero(ious >= LEAST), strict=True):
-        if not masks.image.annotations[columns[g]].crowd:
-            lowered[d, g] = min(ious[d, g], rim_iou(masks.truth_rim(columns[g]), masks.found_rim(rows[d])))
-    return lowered
-
-
-class _Masks:
-    """The masks of one image, each packed and eroded at most once, when it is first asked for."""
-
-    def __init__(self, image: ImageRecord, shapes: list[dict], entries: list[dict]):
-        self.image, self.shapes, self.size = image, shapes, (image.height, image.width)
-        width = boundary_width(self.size)
-        # They do not know this object: a cycle would keep the masks of many images until the collector comes round.
-        self.truth = truth = cache(lambda g: pack_rle(shapes[g]))
-        self.found = found = cache(lambda d: pack_rle(entries[d]["segmentation"]))
-        self.truth_rim = cache(lambda g: Rim.of(truth(g), width))
-        self.found_rim = cache(lambda d: Rim.of(found(d), width))
+def _pairs(
+    data: CocoData,
+    objects: Objects,
+    found: Ranked,
+    near: Near,
+    results: list[dict],
+    limit: int,
+) -> Pairs:
+    pairs = empty_pairs(data)
+    row_in_image = rows_in_image(data, results)
+    near = near.at(np.flatnonzero(row_in_image[found.entry[near.found]] < limit))
+    detection, iou = match(objects, found, near)
+    order = np.lexsort((objects.number, objects.image))
+    order = order[~objects.crowd[order]]
+    sizes = np.array([image.height * image.width for image in data.images])
+    pairs.outlined[:] = (
+        np.asarray(codec.area([objects.masks[g] for g in order.tolist()])) != sizes[objects.image[order]]
+    )
+    for row in np.flatnonzero(detection[order] >= 0).tolist():
+        g = order[row]
+        entry = found.entry[detection[g]]
+        image = data.images[objects.image[g]]
+        pairs.iou[row], pairs.result[row], pairs.score[row] = iou[g], row_in_image[entry], results[entry]["score"]
+        truth, mask = pack_rle(objects.masks[g]), pack_rle(results[entry]["segmentation"])
+        measure(pairs, row, truth, mask, (image.height, image.width))
+    return pairs

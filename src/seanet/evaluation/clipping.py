@@ -9,7 +9,7 @@ import numpy as np
 
 from seanet.data.bitmaps import Bitmap
 from seanet.data.coco import CocoData, to_bitmap
-from seanet.evaluation.assess import RANGES
+from seanet.evaluation.coco import RANGES
 from seanet.evaluation.matching import greedy
 from seanet.evaluation.overlap import LEAST, box_ious, same_class
 

@@ -1,18 +1,32 @@
-"""COCO's average precision of boxes and masks, computed by faster-coco-eval.  Free of torch."""
+"""COCO's average precision of boxes and masks, computed by hotcoco.  Free of torch."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
+from hotcoco import COCO, COCOeval
 
-from seanet.data.coco import CocoData, to_rle
-from seanet.evaluation.matching import Ious
+from seanet.data.coco import CocoData
+from seanet.evaluation.bootstrap import class_precision
+from seanet.evaluation.columns import Objects, places
+from seanet.evaluation.matching import THRESHOLDS, Hits
 
 Kind = Literal["bbox", "segm"]
 KINDS: tuple[Kind, ...] = ("bbox", "segm")
-AREAS = ("all", "small", "medium", "large")
+MOST = 1e10  # pixels: larger is nothing
+RANGES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, MOST)}  # of areas, both ends within
+AREAS = {"all": (0, MOST)} | RANGES
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Of T IoU thresholds, K classes in the order of the labels, A ranges of area, M limits of detections; nan if none."""
+
+    precision: np.ndarray  # (T, K, A) at the last limit
+    recall: np.ndarray  # (T, K, A, M)
 
 
 def score(data: CocoData, results: list[dict], max_detections: int) -> dict[str, Any]:
@@ -22,9 +36,15 @@ def score(data: CocoData, results: list[dict], max_detections: int) -> dict[str,
     APs, APm, APl; AR1, AR10 and AR at one, ten and ``max_detections`` an image, ARs, ARm, ARl; ``per_class`` AP and
     AP50 by name.  Shares of one; None where the data hold no such object.
     """
-    results, truth = within(data, results), ground_truth(data)
-    scores: dict[str, Any] = {kind: summarise(judge(truth, results, kind, max_detections)) for kind in KINDS}
-    return scores | facts(data, len(results), max_detections)
+    results = within(data, results)
+    return by_kind(data, Objects.of(data), results, max_detections) | facts(data, len(results), max_detections)
+
+
+def by_kind(data: CocoData, objects: Objects, results: list[dict], max_detections: int) -> dict[str, Any]:
+    """The part of ``score`` that needs ``results`` of images of ``data`` alone."""
+    truth = COCO(ground_truth(data, objects))
+    names = data.categories.names
+    return {kind: summarise(judge(data, truth, results, kind, max_detections), names) for kind in KINDS}
 
 
 def within(data: CocoData, results: list[dict]) -> list[dict]:
@@ -48,104 +68,119 @@ def crowded_images(data: CocoData, max_detections: int) -> int:
     return sum(sum(not a.crowd for a in image.annotations) > max_detections for image in data.images)
 
 
-def ground_truth(data: CocoData) -> dict[str, Any]:
-    """The content of an annotation file, every mask as run lengths."""
+def ground_truth(data: CocoData, objects: Objects) -> dict[str, Any]:
+    """The content of an annotation file, every mask as run lengths.
+
+    Images have their place by rising id as theirs, from 1, and categories their label: the library takes no negative ids.
+    """
+    place = (places(data) + 1).tolist()
     return {
-        "info": {},
-        "images": [{"id": i.id, "width": i.width, "height": i.height, "file_name": i.path.name} for i in data.images],
-        "categories": [
-            {"id": i, "name": name} for i, name in zip(data.categories.ids, data.categories.names, strict=True)
+        "images": [
+            {"id": i, "width": image.width, "height": image.height, "file_name": image.path.name}
+            for i, image in zip(place, data.images, strict=True)
         ],
+        "categories": [{"id": label, "name": name} for label, name in enumerate(data.categories.names, 1)],
         "annotations": [
             {
-                "id": a.id,
-                "image_id": image.id,
-                "category_id": data.categories.ids[a.label - 1],
-                "bbox": [a.box[0], a.box[1], a.box[2] - a.box[0], a.box[3] - a.box[1]],
-                "segmentation": to_rle(a, image.height, image.width),
+                "id": number,
+                "image_id": place[i],
+                "category_id": a.label,
+                "bbox": box,
+                "segmentation": mask,
                 "area": a.area,
                 "iscrowd": int(a.crowd),
             }
-            for image in data.images
-            for a in image.annotations
+            for number, (a, i, box, mask) in enumerate(
+                zip(objects.annotations, objects.image.tolist(), objects.boxes().tolist(), objects.masks, strict=True),
+                1,
+            )
         ],
     }
 
 
-def judge(truth: dict[str, Any], results: list[dict], kind: Kind, limit: int) -> COCOeval_faster:
-    """The library's evaluation, done.  Boxes are ranked by ``box_score`` where there is one."""
+def judge(data: CocoData, truth: COCO, results: list[dict], kind: Kind, limit: int) -> Averages:
+    """The library's, of ``ground_truth``.  Boxes are ranked by ``box_score`` where there is one."""
+    evaluation = COCOeval(truth, truth.load_res(numbered(data, results, kind)), kind)
+    evaluation.params.max_dets = sorted({1, min(10, limit), limit})
+    return averages(evaluation)
+
+
+def numbered(data: CocoData, results: list[dict], kind: Kind) -> list[dict[str, Any]]:
+    """Results with the ids of ``ground_truth``; those of classes that the data do not have are left out."""
+    place = dict(zip((image.id for image in data.images), (places(data) + 1).tolist(), strict=True))
+    label = {id: number for number, id in enumerate(data.categories.ids, 1)}
     # With a box at hand the library takes a mask's area from the box, which moves masks between small and large.
     shape, rank = ("bbox", "box_score") if kind == "bbox" else ("segmentation", "score")
-    reference = COCO(truth)
-    found = [{k: entry[k] for k in ("image_id", "category_id", shape)} for entry in results]
-    for kept, entry in zip(found, results, strict=True):
-        kept["score"] = entry.get(rank, entry["score"])
-    evaluation = COCOeval_faster(reference, reference.loadRes(found), kind, print_function=_silent)
-    return _run(evaluation, limit)
+    return [
+        {
+            "image_id": place[entry["image_id"]],
+            "category_id": label[entry["category_id"]],
+            shape: entry[shape],
+            "score": entry.get(rank, entry["score"]),
+        }
+        for entry in results
+        if entry["category_id"] in label
+    ]
 
 
-def matrices(evaluation: COCOeval_faster) -> Ious:
-    """The IoUs of an evaluation, for each image and category with both objects and detections."""
-    return {(int(image), int(category)): m for (image, category), m in evaluation.ious.items() if len(m)}
-
-
-def judge_again(evaluation: COCOeval_faster, ious: Ious) -> COCOeval_faster:
-    """The evaluation that another one of the same data and results would have been with these matrices."""
-    again = _Given(evaluation, ious)
-    return _run(again, evaluation.params.maxDets[-1])
-
-
-class _Given(COCOeval_faster):
-    """The library's matching and averages on matrices from elsewhere."""
-
-    def __init__(self, other: COCOeval_faster, ious: Ious):
-        super().__init__(other.cocoGt, other.cocoDt, "segm", print_function=_silent, rle_iou_max_workers=1)
-        self.gt_dataset, self.dt_dataset = other.gt_dataset, other.dt_dataset
-        self._given = ious
-
-    def _prepare(self) -> None:
-        """The other evaluation has."""
-
-    def computeIoU(self, imgId: int | np.integer, catId: int | np.integer) -> list[float] | np.ndarray:
-        return self._given.get((imgId, catId), [])
-
-
-def _run(evaluation: COCOeval_faster, limit: int) -> COCOeval_faster:
-    evaluation.params.maxDets = sorted({1, min(10, limit), limit})
+def averages(evaluation: COCOeval) -> Averages:
+    """What the library, whose settings are made, has to say."""
     evaluation.evaluate()
     evaluation.accumulate()
-    return evaluation
+    found = evaluation.eval
+    assert found is not None
+    precision = _known(found["precision"][..., -1])  # IoU, recall, class, area
+    # COCO's code divides by what is counted and 2e-16 more, and so calls one of one a little less.
+    precision[precision > 1 - 1e-15] = 1
+    return Averages(precision.mean(1), _known(found["recall"]))
 
 
-def summarise(evaluation: COCOeval_faster) -> dict[str, Any]:
+def _known(values: np.ndarray) -> np.ndarray:
+    """The library marks what does not exist with -1."""
+    return np.where(values < 0, np.nan, values)
+
+
+def averages_of(hits: list[Hits], rank: np.ndarray, limit: int) -> Averages:
+    """The same from the hits of each of ``AREAS``, best ``limit`` of each cell; ``rank`` (D,) is that within the cell."""
+    limits = sorted({1, min(10, limit), limit})
+    classes = hits[0].objects.shape[1]
+    precision = np.full((len(THRESHOLDS), classes, len(hits)), np.nan)
+    recall = np.full((*precision.shape, len(limits)), np.nan)
+    for area, own in enumerate(hits):
+        order = np.lexsort((-own.score, own.label))
+        first = np.searchsorted(own.label[order], np.arange(1, classes + 2))
+        once = np.ones((1, len(own.objects)), np.int32)
+        for k in np.flatnonzero(own.objects.any(0)):
+            rows, objects = order[first[k] : first[k + 1]], own.objects[:, k].sum()
+            precision[:, k, area] = class_precision(own, rows, once, objects[None])[0]
+            for m, most in enumerate(limits):
+                recall[:, k, area, m] = own.true[:, rows[rank[rows] < most]].sum(1) / objects
+    return Averages(precision, recall)
+
+
+def summarise(averages: Averages, names: tuple[str, ...]) -> dict[str, Any]:
     """AP and AR as ``score`` describes them."""
-    names = {category["id"]: category["name"] for category in evaluation.cocoGt.dataset["categories"]}
-    precision = np.asarray(evaluation.eval["precision"])  # IoU, recall, class, area, detections
-    recall = np.asarray(evaluation.eval["recall"])  # IoU, class, area, detections
-    at = {iou: int(np.argmin(np.abs(evaluation.params.iouThrs - iou))) for iou in (0.5, 0.75)}
-    last = len(evaluation.params.maxDets) - 1
+    precision, recall = averages.precision, averages.recall
+    at = {iou: int(np.argmin(np.abs(THRESHOLDS - iou))) for iou in (0.5, 0.75)}
     summary: dict[str, Any] = {
-        "AP": _mean(precision[..., 0, last]),
-        "AP50": _mean(precision[at[0.5], ..., 0, last]),
-        "AP75": _mean(precision[at[0.75], ..., 0, last]),
+        "AP": mean(precision[..., 0]),
+        "AP50": mean(precision[at[0.5], :, 0]),
+        "AP75": mean(precision[at[0.75], :, 0]),
     }
-    summary |= {f"AP{AREAS[i][0]}": _mean(precision[..., i, last]) for i in (1, 2, 3)}
-    summary |= {"AR1": _mean(recall[..., 0, 0]), "AR10": _mean(recall[..., 0, min(1, last)])}
-    summary |= {"AR": _mean(recall[..., 0, last])}
-    summary |= {f"AR{AREAS[i][0]}": _mean(recall[..., i, last]) for i in (1, 2, 3)}
+    summary |= {f"AP{name[0]}": mean(precision[..., i]) for i, name in enumerate(RANGES, 1)}
+    limits = recall.shape[-1]
+    summary |= {"AR1": mean(recall[:, :, 0, 0]), "AR10": mean(recall[:, :, 0, min(1, limits - 1)])}
+    summary |= {"AR": mean(recall[:, :, 0, -1])}
+    summary |= {f"AR{name[0]}": mean(recall[:, :, i, -1]) for i, name in enumerate(RANGES, 1)}
     return summary | {
         "per_class": {
-            names[id]: {"AP": _mean(precision[:, :, k, 0, last]), "AP50": _mean(precision[at[0.5], :, k, 0, last])}
-            for k, id in enumerate(evaluation.params.catIds)  # sorted, whatever the order of the data's labels
+            name: {"AP": mean(precision[:, k, 0]), "AP50": mean(precision[at[0.5], k : k + 1, 0])}
+            for k, name in enumerate(names)
         }
     }
 
 
-def _mean(values: np.ndarray) -> float | None:
-    """The library marks what does not exist with -1."""
-    values = values[values > -1]
-    return float(values.mean()) if values.size else None
-
-
-def _silent(*_: object) -> None:
-    pass
+def mean(values: np.ndarray) -> float | None:
+    """Of what exists, the same in whatever order the classes stand."""
+    values = values[~np.isnan(values)]
+    return math.fsum(values.tolist()) / values.size if values.size else None

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from seanet.config import Execution
 from seanet.data.coco import CocoData
 from seanet.errors import UserError
-from seanet.evaluation.assess import RANGES, Assessment, assess
+from seanet.evaluation.assess import Assessment, assess
 from seanet.evaluation.bootstrap import draws, interval, mean_precision, means
 from seanet.evaluation.boundary import NAMES
+from seanet.evaluation.coco import RANGES
 from seanet.evaluation.results import read_results
 from seanet.evaluation.sizes import hits_by_size
 
@@ -126,6 +128,7 @@ def compare(
     resamples: int = 1000,
     seed: int = 0,
     device: str | None = None,
+    execution: Execution | None = None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Comparison:
     """Measure every source on ``data`` and compare all others with the first.
@@ -146,7 +149,7 @@ def compare(
     # Mistakes in files of results show before a model has run for an hour.
     for source in sorted(unique, key=models.__contains__):
         say(f"measuring {source}")
-        measured[source] = contend(source, data, max_detections, device, say)
+        measured[source] = contend(source, data, max_detections, device, execution, say)
     contenders = tuple(measured[Path(source)] for source in sources)
     say(f"drawing {resamples} times {len(data.images)} images")
     weights = draws(len(data.images), resamples, seed)
@@ -156,7 +159,12 @@ def compare(
 
 
 def contend(
-    source: Path, data: CocoData, max_detections: int, device: str | None, say: Callable[[str], None]
+    source: Path,
+    data: CocoData,
+    max_detections: int,
+    device: str | None,
+    execution: Execution | None,
+    say: Callable[[str], None],
 ) -> Contender:
     """One source, measured; torch is imported only for a model."""
     if source.suffix == ".json":
@@ -166,7 +174,7 @@ def contend(
         return Contender(source.stem, source, facts, assess(data, entries, max_detections))
     from seanet.evaluation.timed import detect
 
-    found = detect(source, data, max_detections, device, say)
+    found = detect(source, data, max_detections, device, execution, say)
     name = source.name if source.is_dir() else source.absolute().parent.name
     facts = {"kind": "model", **found.facts, "detections": len(found.entries)}
     measured = assess(data, found.entries, max_detections)

@@ -1,4 +1,4 @@
-"""LVIS's average precision, computed by faster-coco-eval: an image is judged only by what it was searched for.
+"""LVIS's average precision, computed by hotcoco: an image is judged only by what it was searched for.
 
 A detection counts in an image where its category was outlined or was looked for in vain; elsewhere nobody knows, and it
 is left out.  Where not every object of a category was outlined, detections that match none are left out too.  The
@@ -13,14 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
+from hotcoco import COCO, COCOeval
 
 from seanet.data.coco import CocoData
 from seanet.data.files import read_lists
 from seanet.data.repairs import Findings
 from seanet.data.values import is_int
-from seanet.evaluation.coco import KINDS, Kind, facts, ground_truth, summarise, within
+from seanet.evaluation.coco import (
+    KINDS,
+    Averages,
+    Kind,
+    averages,
+    facts,
+    ground_truth,
+    mean,
+    numbered,
+    summarise,
+    within,
+)
+from seanet.evaluation.columns import Objects
 
 DETECTIONS = 300  # of an image, in LVIS's own protocol
 MARK = b'"neg_category_ids"'
@@ -52,11 +63,11 @@ def score(data: CocoData, results: list[dict], max_detections: int = DETECTIONS)
     AP50 by name.  Shares of one; None where the data hold no such object.  ``unjudged`` counts what was left out for
     its category alone.
     """
-    truth = _truth(data, read_federation(data))
-    results = within(data, results)
-    scores = {kind: _summary(_judge(truth, results, kind, max_detections), data.categories.names) for kind in KINDS}
+    federation, results = read_federation(data), within(data, results)
+    truth = _truth(data, federation)
+    scores = {kind: _judge(data, federation, truth, results, kind, max_detections) for kind in KINDS}
     best = _best(results, max_detections, "score")
-    unjudged = len(best) - len(_judged(truth, best))
+    unjudged = len(best) - len(_judged(data, federation, best))
     return scores | facts(data, len(best), max_detections) | {"unjudged": unjudged}
 
 
@@ -120,18 +131,19 @@ def _categories(entry: dict[str, Any], field: str, ids: dict[int, int], findings
 
 
 def _truth(data: CocoData, federation: Federation) -> dict[str, Any]:
-    """The content of an annotation file with what the library asks of LVIS's; categories by id, as it orders them."""
-    truth = ground_truth(data)
-    absent, partial, frequency = federation.absent, federation.partial, federation.frequency
-    told = [category for category in truth["categories"] if category["id"] in frequency]
+    """``coco.ground_truth`` with what the library asks of LVIS's; categories that the file does not have are none."""
+    truth, ids = ground_truth(data, Objects.of(data)), data.categories.ids
+    told = [category for category in truth["categories"] if ids[category["id"] - 1] in federation.frequency]
+    searched = [
+        {
+            "neg_category_ids": [data.categories.label(id) for id in federation.absent[image.id]],
+            "not_exhaustive_category_ids": [data.categories.label(id) for id in federation.partial[image.id]],
+        }
+        for image in data.images
+    ]
     return truth | {
-        "images": [
-            {**image, "neg_category_ids": absent[image["id"]], "not_exhaustive_category_ids": partial[image["id"]]}
-            for image in truth["images"]
-        ],
-        "categories": [
-            {**category, "frequency": frequency[category["id"]]} for category in sorted(told, key=lambda c: c["id"])
-        ],
+        "images": [image | more for image, more in zip(truth["images"], searched, strict=True)],
+        "categories": [category | {"frequency": federation.frequency[ids[category["id"] - 1]]} for category in told],
     }
 
 
@@ -144,45 +156,30 @@ def _best(results: list[dict], limit: int, rank: str) -> list[dict]:
     return [entry for own in ranked for entry in own[:limit]]
 
 
-def _judged(truth: dict[str, Any], results: list[dict]) -> list[dict]:
+def _judged(data: CocoData, federation: Federation, results: list[dict]) -> list[dict]:
     """Those of categories that their image was searched for."""
-    searched = {image["id"]: set(image["neg_category_ids"]) for image in truth["images"]}
-    for entry in truth["annotations"]:
-        searched[entry["image_id"]].add(entry["category_id"])
+    ids = data.categories.ids
+    searched = {i.id: {*federation.absent[i.id], *(ids[a.label - 1] for a in i.annotations)} for i in data.images}
     return [entry for entry in results if entry["category_id"] in searched[entry["image_id"]]]
 
 
-def _judge(truth: dict[str, Any], results: list[dict], kind: Kind, limit: int) -> COCOeval_faster:
-    """The library's evaluation, done.  Boxes are ranked by ``box_score`` where there is one."""
-    # With a box at hand the library takes a mask's area from the box, which moves masks between small and large.
-    shape, rank = ("bbox", "box_score") if kind == "bbox" else ("segmentation", "score")
+def _judge(
+    data: CocoData, federation: Federation, truth: dict[str, Any], results: list[dict], kind: Kind, limit: int
+) -> dict[str, Any]:
+    """The summary of one kind.  Boxes are ranked by ``box_score`` where there is one."""
     reference = COCO(truth)
-    found = [
-        {key: entry[key] for key in ("image_id", "category_id", shape)} | {"score": entry.get(rank, entry["score"])}
-        # The library would leave the others out too, but fails where an image has no other.
-        for entry in _judged(truth, _best(results, limit, rank))
-    ]
-    evaluation = COCOeval_faster(reference, reference.loadRes(found), kind, print_function=_silent, lvis_style=True)
-    evaluation.params.maxDets = [limit]
-    evaluation.evaluate()
-    evaluation.accumulate()
-    return evaluation
+    best = _judged(data, federation, _best(results, limit, "box_score" if kind == "bbox" else "score"))
+    evaluation = COCOeval(reference, reference.load_res(numbered(data, best, kind)), kind, lvis_style=True)
+    evaluation.params.max_dets = [limit]
+    return _summary(averages(evaluation), truth["categories"], data.categories.names)
 
 
-def _summary(evaluation: COCOeval_faster, names: tuple[str, ...]) -> dict[str, Any]:
+def _summary(averages: Averages, categories: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
     """COCO's summary, with AP by frequency and without the recall of few detections."""
-    categories = evaluation.cocoGt.dataset["categories"]
-    summary = summarise(evaluation)
-    precision = np.asarray(evaluation.eval["precision"])[:, :, :, 0, 0]  # IoU, recall, class
+    summary = summarise(averages, tuple(category["name"] for category in categories))
     for group in FREQUENCIES:
         rows = [k for k, category in enumerate(categories) if category["frequency"] == group]
-        values = precision[:, :, rows]
-        values = values[values > -1]  # what does not exist
-        summary[f"AP{group}"] = float(values.mean()) if values.size else None
+        summary[f"AP{group}"] = mean(averages.precision[:, rows, 0])
     own, nothing = summary.pop("per_class"), {"AP": None, "AP50": None}
     del summary["AR1"], summary["AR10"]
     return summary | {"per_class": {name: own.get(name, nothing) for name in names}}
-
-
-def _silent(*_: object) -> None:
-    pass

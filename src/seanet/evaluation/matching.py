@@ -1,18 +1,35 @@
-"""Which detection takes which object, by COCO's rule.  T IoU thresholds, D detections, G objects, I images, K classes."""
+"""Which detection takes which object, by COCO's rule.  T IoU thresholds, D detections, G annotations, P near pairs of both.
+
+All images are matched at once, in rounds: in round r the r-th detection of every cell (``columns``) chooses.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
+from hotcoco import mask as codec
+from hotcoco.primitives import mask_iou
 
-from seanet.data.coco import CocoData, ImageRecord
+from seanet.data.coco import CocoData
+from seanet.evaluation.columns import Objects, Ranked, places, ranks, spread
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-Ious = Mapping[tuple[int, int], np.ndarray]
-"""By (image id, category id), where there are both: (D, G), detections best first, objects in the order of the data."""
+LEAST = 0.5  # AP does not look at smaller IoUs
+AT_ONCE = 2_000_000  # pairs of boxes
+
+
+@dataclass(frozen=True)
+class Near:
+    """Pairs of a detection and an annotation of one cell whose IoU is at least ``LEAST``, by rising detection."""
+
+    found: np.ndarray  # (P,) rows of the detections
+    truth: np.ndarray  # (P,) rows of the annotations
+    iou: np.ndarray  # (P,) a crowd region counts what of the detection lies in it
+
+    def at(self, rows: np.ndarray) -> Near:
+        return Near(self.found[rows], self.truth[rows], self.iou[rows])
 
 
 @dataclass(frozen=True)
@@ -31,99 +48,124 @@ class Hits:
     objects: np.ndarray  # (I, K) non-crowd objects of each image and class
 
 
-class Cell(NamedTuple):
-    """The detections of one class in one image, best first: the rows of ``Hits`` that they are."""
+def near_boxes(objects: Objects, found: Ranked, boxes: np.ndarray) -> Near:
+    """``boxes`` (D, 4) of the detections: x, y, width, height."""
+    truth = objects.boxes()
+    parts = []
+    for d, g in _candidates(objects, found):
+        low = np.maximum(boxes[d, :2], truth[g, :2])
+        high = np.minimum(boxes[d, :2] + boxes[d, 2:], truth[g, :2] + truth[g, 2:])
+        common = np.maximum(high - low, 0).prod(1)
+        area = boxes[d, 2:].prod(1)
+        whole = np.where(objects.crowd[g], area, area + truth[g, 2:].prod(1) - common)
+        iou = np.divide(common, whole, out=np.zeros_like(common), where=common > 0)
+        near = iou >= LEAST
+        parts.append((d[near], g[near], iou[near]))
+    none = np.zeros(0, np.int64)
+    d, g, iou = (np.concatenate(column) for column in zip((none, none, np.zeros(0)), *parts, strict=True))
+    return Near(d, g, iou)
 
-    image: int
-    label: int
-    score: np.ndarray  # (D,)
-    true: np.ndarray  # (T, D)
-    ignored: np.ndarray  # (T, D)
+
+def _candidates(objects: Objects, found: Ranked) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs of a cell, rows of the detections and of the annotations, some detections at a time."""
+    first = np.searchsorted(objects.cell, found.cell)
+    counts = np.searchsorted(objects.cell, found.cell, side="right") - first
+    part = np.cumsum(counts) // AT_ONCE
+    for begin, end in _runs(part):
+        g, d = spread(first[begin:end], counts[begin:end])
+        yield d + begin, g
 
 
-def greedy(ious: np.ndarray, crowd: np.ndarray, thresholds: np.ndarray, aside: np.ndarray | None = None) -> np.ndarray:
-    """The column that each detection takes at each threshold, -1 for none: (D, G), (G,) bool, (T,) -> (T, D).
+def near_masks(objects: Objects, found: Ranked, masks: list[dict]) -> Near:
+    """``masks`` are the run lengths of the entries that ``found`` numbers."""
+    d, g, ious = [], [], []
+    starts = np.searchsorted(objects.cell, found.cell)
+    ends = np.searchsorted(objects.cell, found.cell, side="right")
+    for begin, end in _runs(found.cell):
+        first, last = int(starts[begin]), int(ends[begin])
+        if first == last:
+            continue
+        own = [masks[e] for e in found.entry[begin:end].tolist()]
+        matrix = mask_iou(own, objects.masks[first:last], objects.crowd[first:last])
+        rows, columns = np.nonzero(matrix >= LEAST)
+        d.append(rows + begin)
+        g.append(columns + first)
+        ious.append(matrix[rows, columns])
+    none = np.zeros(0, np.int64)
+    return Near(np.concatenate([none, *d]), np.concatenate([none, *g]), np.concatenate([np.zeros(0), *ious]))
 
-    Detections choose best first: the free object of largest IoU not below the threshold, else a crowd region, which any
-    number may share, or a free object that is set ``aside`` (G,).  Of equal IoUs the last column is taken, as COCO's
-    code does.
+
+def mask_areas(found: Ranked, masks: list[dict]) -> np.ndarray:
+    """(D,) pixels of the detections; ``masks`` are those of the entries that ``found`` numbers."""
+    return np.asarray(codec.area([masks[e] for e in found.entry.tolist()]), np.float64)
+
+
+def _runs(keys: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Begin and end of each run of equal keys."""
+    ends = np.flatnonzero(np.diff(keys, append=keys[-1:] + 1)) + 1
+    return zip([0, *ends.tolist()], ends.tolist(), strict=False)
+
+
+def take(near: Near, cell: np.ndarray, crowd: np.ndarray, aside: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The annotation that each detection takes at each threshold, -1 for none: (D,), (G,), (G,), (T,) -> (T, D).
+
+    The detections of a cell choose best first: the free object of largest IoU not below the threshold, else a crowd
+    region, which any number may share, or a free object that is set ``aside``.  Of equal IoUs the last annotation is
+    taken, as COCO's code does.
     """
-    limits = np.minimum(thresholds, 1 - 1e-10)
-    taken = np.full((len(limits), len(ious)), -1)
-    near = np.flatnonzero((ious >= limits.min()).any(1))
-    if not len(near):
-        return taken
-    later = crowd if aside is None else crowd | aside
-    groups = (~later, later) if later.any() else (~later,)
-    free, rank = np.ones((len(limits), len(crowd)), bool), np.arange(len(limits))
-    for d in near:
-        for group in groups:
-            values = np.where(group & free, ious[d], -1.0)
-            best = values.shape[1] - 1 - values[:, ::-1].argmax(1)
-            hit = np.flatnonzero((values[rank, best] >= limits) & (taken[:, d] < 0))
-            taken[hit, d] = best[hit]
-            free[hit, best[hit]] = crowd[best[hit]]
+    limits = np.minimum(thresholds, 1 - 1e-10)[:, None]
+    aside = aside | crowd
+    taken, free = np.full((len(limits), len(cell)), -1), np.ones((len(limits), len(crowd)), bool)
+    # Within a detection from the worst choice to the best.
+    near = near.at(np.lexsort((near.truth, near.iou, ~aside[near.truth], near.found)))
+    rows, owner = np.unique(near.found, return_inverse=True)
+    turn = ranks(cell[rows])[owner]
+    order = np.argsort(turn, kind="stable")
+    for begin, end in _runs(turn[order]):
+        part = near.at(order[begin:end])
+        starts = np.flatnonzero(np.diff(part.found, prepend=-1))
+        open_ = (free[:, part.truth] | crowd[part.truth]) & (part.iou >= limits)
+        best = np.maximum.reduceat(np.where(open_, np.arange(end - begin), -1), starts, axis=1)
+        t, row = np.nonzero(best >= 0)
+        chosen = part.truth[best[t, row]]
+        taken[t, part.found[starts[row]]] = chosen
+        free[t, chosen] = False
     return taken
 
 
+def greedy(ious: np.ndarray, crowd: np.ndarray, thresholds: np.ndarray, aside: np.ndarray | None = None) -> np.ndarray:
+    """The column that each detection takes, as ``take`` has it, in one cell: (D, G), (G,) bool, (T,) -> (T, D)."""
+    d, g = np.nonzero(ious >= thresholds.min(initial=1 - 1e-10))
+    aside = crowd if aside is None else aside
+    return take(Near(d, g, ious[d, g]), np.zeros(len(ious), np.int64), crowd, aside, thresholds)
+
+
 def judged(taken: np.ndarray, aside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which detections of ``greedy`` are true, and which took what counts neither way, ``aside`` (G,): (T, D) each."""
+    """Which detections of ``take`` are true, and which took what counts neither way, ``aside`` (G,): (T, D) each."""
     ignored = np.append(aside, False)[taken]  # -1 is the one that was added
     return (taken >= 0) & ~ignored, ignored
 
 
-def hits(data: CocoData, entries: list[list[dict]], ious: Ious, limit: int, rank: str = "score") -> Hits:
-    """``entries`` of each image of ``data``, ranked by ``rank`` where they have it, else by score.
+def hits(
+    data: CocoData,
+    objects: Objects,
+    found: Ranked,
+    near: Near,
+    limits: tuple[float, float] = (0, np.inf),
+    area: np.ndarray | None = None,
+) -> Hits:
+    """Of the objects whose area lies within ``limits``, ends included; ``area`` (D,) is that of the detections.
 
-    Those of categories that the data do not have are no part of it, as they are none of AP.
+    Objects outside are set aside, and so are detections outside that take nothing.
     """
-    cells: list[Cell] = []
-    objects = np.zeros((len(data.images), len(data.categories)), np.int64)
-    for i in by_id(data):
-        crowds = _crowds(data.images[i])
-        for label, crowd in crowds.items():
-            objects[i, label - 1] = np.count_nonzero(~crowd)
-        scores = _scores(entries[i], rank, limit)
-        for label, category in enumerate(data.categories.ids, 1):
-            if category not in scores:
-                continue
-            matrix = ious.get((data.images[i].id, category))
-            true = ignored = np.zeros((len(THRESHOLDS), len(scores[category])), bool)
-            if matrix is not None:
-                true, ignored = judged(greedy(matrix, crowds[label], THRESHOLDS), crowds[label])
-            cells.append(Cell(i, label, scores[category], true, ignored))
-    return joined(cells, objects)
-
-
-def by_id(data: CocoData) -> list[int]:
-    """The images of ``data`` in the order in which the library goes through them."""
-    return sorted(range(len(data.images)), key=lambda i: data.images[i].id)
-
-
-def joined(cells: list[Cell], objects: np.ndarray) -> Hits:
-    lengths = [len(cell.score) for cell in cells]
-    none = np.zeros((len(THRESHOLDS), 0), bool)
-    return Hits(
-        image=np.repeat(np.array([cell.image for cell in cells], np.int64), lengths),
-        label=np.repeat(np.array([cell.label for cell in cells], np.int64), lengths),
-        score=np.concatenate([np.zeros(0), *(cell.score for cell in cells)]),
-        true=np.concatenate([none, *(cell.true for cell in cells)], 1),
-        ignored=np.concatenate([none, *(cell.ignored for cell in cells)], 1),
-        objects=objects,
-    )
-
-
-def _scores(entries: list[dict], rank: str, limit: int) -> dict[int, np.ndarray]:
-    """Of the best ``limit`` entries of each category, falling."""
-    found: dict[int, list[float]] = {}
-    for entry in entries:
-        found.setdefault(entry["category_id"], []).append(entry.get(rank, entry["score"]))
-    return {category: -np.sort(-np.array(scores, np.float64))[:limit] for category, scores in found.items()}
-
-
-def _crowds(image: ImageRecord) -> dict[int, np.ndarray]:
-    """Label -> (G,) bool, which of its annotations are crowd regions."""
-    found: dict[int, list[bool]] = {}
-    for annotation in image.annotations:
-        found.setdefault(annotation.label, []).append(annotation.crowd)
-    return {label: np.array(crowd) for label, crowd in found.items()}
+    least, most = limits
+    aside = objects.crowd | (objects.area < least) | (objects.area > most)
+    taken = take(near, found.cell, objects.crowd, aside, THRESHOLDS)
+    true, ignored = judged(taken, aside)
+    if area is not None:
+        ignored |= (taken < 0) & ((area < least) | (area > most))
+    images, classes = len(data.images), len(data.categories)
+    order = np.argsort(places(data))
+    counts = np.bincount(objects.cell[~aside], minlength=images * classes).reshape(images, classes)
+    place, label = np.divmod(found.cell, classes)
+    return Hits(order[place], label + 1, found.score, true, ignored, counts[places(data)])

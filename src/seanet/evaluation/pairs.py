@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from seanet.data.coco import CocoData, ImageRecord
+from seanet.data.coco import CocoData
 from seanet.evaluation.boundary import NAMES, band_widths, compare
-from seanet.evaluation.matching import Ious, greedy
+from seanet.evaluation.columns import Objects, Ranked
+from seanet.evaluation.matching import Near, take
 from seanet.evaluation.packed import Packed
 
 MATCHED = np.array([0.5])
@@ -92,34 +93,16 @@ def empty_pairs(data: CocoData) -> Pairs:
     )
 
 
-def by_class(image: ImageRecord, entries: list[dict], ids: tuple[int, ...]) -> dict[int, tuple[list[int], list[int]]]:
-    """Category id -> rows of its annotations and rows of its entries, for those that have both."""
-    columns: dict[int, list[int]] = {}
-    rows: dict[int, list[int]] = {}
-    for g, annotation in enumerate(image.annotations):
-        columns.setdefault(ids[annotation.label - 1], []).append(g)
-    for d, entry in enumerate(entries):
-        rows.setdefault(entry["category_id"], []).append(d)
-    return {category: (columns[category], rows[category]) for category in columns.keys() & rows.keys()}
+def match(objects: Objects, found: Ranked, near: Near) -> tuple[np.ndarray, np.ndarray]:
+    """The detection of each annotation (G,), -1 where none found it, and their IoU (G,): COCO's rule at IoU .5.
 
-
-def match(
-    image: ImageRecord, classes: dict[int, tuple[list[int], list[int]]], ious: Ious, limit: int
-) -> dict[int, tuple[int, float]]:
-    """Row of each object of an image among its annotations -> (row of its entries, IoU), where one found it.
-
-    ``classes`` as ``by_class`` gives them; the best ``limit`` entries of the image count.  COCO's rule for each class at IoU
-    .5; pairs with crowd regions are left out.
+    Crowd regions are found by none.
     """
-    found: dict[int, tuple[int, float]] = {}
-    for category, (columns, every) in classes.items():
-        rows = [row for row in every if row < limit]
-        matrix = ious[image.id, category]
-        crowd = np.array([image.annotations[g].crowd for g in columns])
-        for row, ious_of_row, column in zip(rows, matrix, greedy(matrix[: len(rows)], crowd, MATCHED)[0], strict=False):
-            if column >= 0 and not crowd[column]:
-                found[columns[column]] = row, float(ious_of_row[column])
-    return found
+    detection, iou = np.full(len(objects.crowd), -1), np.full(len(objects.crowd), math.nan)
+    taken = take(near, found.cell, objects.crowd, objects.crowd, MATCHED)[0]
+    pairs = near.at(np.flatnonzero((taken[near.found] == near.truth) & ~objects.crowd[near.truth]))
+    detection[pairs.truth], iou[pairs.truth] = pairs.found, pairs.iou
+    return detection, iou
 
 
 def measure(pairs: Pairs, row: int, truth: Packed, found: Packed, size: tuple[int, int]) -> None:
