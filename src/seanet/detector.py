@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import batched_nms
 
 from seanet import config
+from seanet.anchors import FrugalRpn
 from seanet.backbone import build_backbone, normalise
 from seanet.heads import Candidates, build_box_heads, build_mask_head, build_scoring
 from seanet.masks import crop_masks, crop_masks_legacy, predicted_iou
@@ -159,11 +160,11 @@ def build(settings: config.Config, classes: int) -> Detector:
     return Detector(settings, classes)
 
 
-def build_rpn(settings: config.Rpn, channels: int) -> RegionProposalNetwork:
+def build_rpn(settings: config.Rpn, channels: int) -> FrugalRpn:
     anchors = AnchorGenerator(
         tuple((size,) for size in settings.anchor_sizes), (settings.aspect_ratios,) * len(settings.anchor_sizes)
     )
-    return RegionProposalNetwork(
+    return FrugalRpn(
         anchors,
         PreciseRpnHead(channels, anchors.num_anchors_per_location()[0]),
         settings.positive_iou,
