@@ -114,7 +114,7 @@ def test_a_reduced_jpeg_gives_the_view_of_the_whole_one(tmp_path, turned):
     Image.fromarray(picture).save(tmp_path / "a.jpg", quality=95, exif=exif)
     height, width = (640, 480) if turned else (480, 640)
     view = View((30.5, 20, 430, 420), 60, 62, flip=True)
-    config = Data()
+    config = Data(draft=True)
     whole, reduced = (
         read_for(view, tmp_path / "a.jpg", (height, width), c) for c in (replace(config, draft=False), config)
     )

@@ -255,9 +255,10 @@ class Data(Part):
     """Probability of pasting objects of another image."""
     max_pixels: Count = 200_000_000
     """Larger image files are refused from their header."""
-    draft: bool = True
+    draft: bool = False
     """Decode large JPEGs at a half, quarter or eighth of their size where 1.5 times the network's sides are left: three
-    times faster, for pixels that differ by 0.3 of 255 levels on average."""
+    times faster, for pixels that differ by 0.3 of 255 levels on average (53 dB).  AP of 16 images moved by 0.5 at most for
+    masks and by 1 for boxes, up and down: train with it to predict with it."""
     max_bad: Share = 0.01
     """Training stops before it starts when more than this share of the annotations had to be skipped."""
 

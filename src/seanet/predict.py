@@ -14,8 +14,8 @@ from PIL import Image
 from seanet import checkpoint, recipes
 from seanet.config import Config, Execution
 from seanet.data.coco import Categories
-from seanet.data.images import read_image, to_rgb
-from seanet.data.loader import collate_images
+from seanet.data.images import to_rgb
+from seanet.data.loader import collate_images, read_whole
 from seanet.data.transforms import fit
 from seanet.detector import Detector
 from seanet.errors import UserError
@@ -64,12 +64,15 @@ class Model:
 
         With ``edges`` they carry edge probabilities, where the model has an edge head.
         """
-        return self.predict_pixels(_pixels(image, self.config), edges=edges, path=_path(image))
+        if isinstance(image, str | Path):
+            seen, _, size = read_whole(Path(image), self.config.data)
+            return replace(self.predict_batch(collate_images([seen]), [size], edges=edges)[0], path=Path(image))
+        return self.predict_pixels(_pixels(image), edges=edges)
 
-    def predict_pixels(self, pixels: np.ndarray, *, edges: bool = False, path: Path | None = None) -> Instances:
+    def predict_pixels(self, pixels: np.ndarray, *, edges: bool = False) -> Instances:
         """The same for (H, W, 3) uint8 RGB."""
         batch = collate_images([fit(pixels, self.config.data)])
-        return replace(self.predict_batch(batch, [pixels.shape[:2]], edges=edges)[0], path=path)
+        return self.predict_batch(batch, [pixels.shape[:2]], edges=edges)[0]
 
     @torch.inference_mode()
     def predict_batch(self, batch: Batch, sizes: list[tuple[int, int]], *, edges: bool = False) -> list[Instances]:
@@ -153,13 +156,5 @@ def require_device(device: torch.device | str) -> None:
         raise UserError(f"device {str(device)!r} cannot be used ({reason}): name another, such as cpu") from None
 
 
-def _pixels(image: Picture, config: Config) -> np.ndarray:
-    if isinstance(image, str | Path):
-        return read_image(Path(image), config.data.max_pixels)
-    if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
-    return to_rgb(image)
-
-
-def _path(image: Picture) -> Path | None:
-    return Path(image) if isinstance(image, str | Path) else None
+def _pixels(image: np.ndarray | Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else to_rgb(image)
