@@ -202,6 +202,12 @@ def test_predict_goes_on_after_bad_files(scenes, checkpoint, tmp_path):
     assert labels.shape == (64, 64)
     assert not list(out.glob(".*")), "nothing unfinished stays"
 
+    out = tmp_path / "batched"
+    seanet("predict", checkpoint, scenes / "val", bad, "--out", out, "--save", "coco", "--batch", 2, code=1)
+    batched = json.loads((out / "predictions.json").read_text())["annotations"]
+    for one, other in zip(content["annotations"], batched, strict=True):
+        np.testing.assert_allclose(other["bbox"], one["bbox"], atol=1e-2)
+
 
 def test_predict_without_any_image(checkpoint, tmp_path):
     seanet("predict", checkpoint, tmp_path, code=2)

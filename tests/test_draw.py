@@ -1,7 +1,9 @@
 """Overlays, label maps, charts and pages."""
 
 import re
+import tracemalloc
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -174,3 +176,23 @@ def test_ticks_span_the_data(low, high):
     assert 2 <= len(marks) <= 8
     assert marks[0] <= low <= high <= marks[-1]
     assert marks == sorted(set(marks))
+
+
+def test_masks_are_drawn_one_at_a_time(monkeypatch):
+    """60 masks that fill an image: together 18 MB, and the floats of one tint or map more than that."""
+    monkeypatch.setattr(draw, "PART", 2**12)
+
+    class Discs(Sequence):
+        def __len__(self):
+            return 60
+
+        def __getitem__(self, i):
+            return disc(275), i, 25
+
+    image = np.full((600, 600, 3), 90, np.uint8)
+    tracemalloc.start()
+    draw.overlay(image, Discs(), ["a"] * 60)
+    draw.heat(np.zeros((600, 600), np.float32))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6

@@ -19,7 +19,7 @@ from seanet.instances import Instances
 from seanet.recipes import recipe as named
 from seanet.report.charts import line_chart
 from seanet.report.draw import edge_overlay, overlay
-from seanet.report.outputs import bitmaps
+from seanet.report.outputs import Bitmaps
 from seanet.report.page import Picture, write_page
 from seanet.settings import override
 
@@ -99,7 +99,7 @@ def _row(pixels: np.ndarray, record, data: CocoData, found: Instances) -> list[t
     row: list[tuple[str, Picture]] = [
         ("image", pixels),
         ("truth", overlay(pixels, masks, names, scale=2)),
-        ("prediction", overlay(pixels, bitmaps(found), found.names, found.score.tolist(), scale=2)),
+        ("prediction", overlay(pixels, Bitmaps(found), found.names, found.score.tolist(), scale=2)),
     ]
     if found.edges is None:
         return row

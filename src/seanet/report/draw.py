@@ -32,6 +32,7 @@ PALETTE: tuple[Colour, ...] = (
     (250, 190, 190),
     (128, 128, 0),
 )
+PART = 2**18  # pixels that are worked on at a time, where they take many times the memory of their image
 HEAT = np.array([(8, 6, 30), (80, 18, 123), (182, 54, 121), (251, 136, 97), (252, 253, 191)], np.float32)
 
 
@@ -54,24 +55,30 @@ def overlay(
     colours = [PALETTE[i % len(PALETTE)] for i in range(len(masks))] if colours is None else colours
     _same_length(len(masks), labels=labels, scores=scores, boxes=boxes, colours=colours)
     canvas = _enlarged(image, scale)
-    masks = [
-        (np.kron(np.asarray(bits, bool), np.ones((scale, scale), bool)), x * scale, y * scale) for bits, x, y in masks
-    ]
     width = max(1, round(min(canvas.shape[:2]) / 280))
-    for mask, colour in reversed(list(zip(masks, colours, strict=True))):
-        _tint(canvas, mask, colour, alpha, width)
+    extents = [(0, 0, 0, 0)] * len(masks)
+    for i in reversed(range(len(masks))):
+        mask = _enlarged_mask(masks[i], scale)  # the only one at hand: masks may be drawn as they are asked for
+        _tint(canvas, mask, colours[i], alpha, width)
+        extents[i] = _extent(mask)
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
     if boxes is not None:
         for box, colour in reversed(list(zip(np.asarray(boxes, float) * scale, colours, strict=True))):
             pen.rectangle(_drawable(box), outline=tuple(colour), width=width)
     if labels is not None:
-        _write_labels(pen, picture.size, masks, _texts(labels, scores), colours)
+        _write_labels(pen, picture.size, extents, _texts(labels, scores), colours)
     return np.asarray(picture)
 
 
 def heat(probability: np.ndarray) -> np.ndarray:
     """(h, w, 3) uint8: 0 is nearly black, then purple, orange, and pale yellow for 1."""
+    flat = np.ravel(probability)
+    parts = [_heat(flat[first : first + PART]) for first in range(0, flat.size, PART)]
+    return np.concatenate([np.zeros((0, 3), np.uint8), *parts]).reshape(*probability.shape, 3)
+
+
+def _heat(probability: np.ndarray) -> np.ndarray:
     at = np.clip(np.nan_to_num(probability), 0, 1) * (len(HEAT) - 1)
     low = np.minimum(at.astype(int), len(HEAT) - 2)
     return (HEAT[low] + (at - low)[..., None] * (HEAT[low + 1] - HEAT[low])).round().astype(np.uint8)
@@ -106,8 +113,16 @@ def outline(bits: np.ndarray, width: int = 1, frame: bool = True) -> np.ndarray:
     core = bits = np.asarray(bits, bool)
     for _ in range(width):
         near = np.pad(core, 1, mode="constant" if frame else "edge")
-        core = core & near[:-2, 1:-1] & near[2:, 1:-1] & near[1:-1, :-2] & near[1:-1, 2:]
+        core = core & near[:-2, 1:-1]
+        for side in (near[2:, 1:-1], near[1:-1, :-2], near[1:-1, 2:]):
+            core &= side
     return bits & ~core
+
+
+def _enlarged_mask(mask: Local, scale: int) -> Local:
+    bits, x, y = mask
+    bits = np.asarray(bits, bool)
+    return (bits if scale == 1 else np.kron(bits, np.ones((scale, scale), bool))), x * scale, y * scale
 
 
 def _same_length(count: int, **others) -> None:
@@ -139,7 +154,10 @@ def _tint(canvas: np.ndarray, mask: Local, colour: Colour, alpha: float, width: 
     edge, _ = _cut((outline(mask[0], width), *mask[1:]), canvas.shape[:2])
     bits, window = _cut(mask, canvas.shape[:2])
     box = canvas[window]
-    box[bits] = (box[bits] * (1 - alpha) + np.multiply(colour, alpha)).round().astype(np.uint8)
+    step = max(PART // max(bits.shape[1], 1), 1)
+    for first in range(0, len(bits), step):
+        some, inside = box[first : first + step], bits[first : first + step]
+        some[inside] = (some[inside] * (1 - alpha) + np.multiply(colour, alpha)).round().astype(np.uint8)
     box[edge] = colour
 
 
@@ -155,15 +173,15 @@ def _texts(labels: Sequence[str], scores: Sequence[float] | None) -> list[str]:
     return [f"{label} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
 
 
-def _write_labels(pen: ImageDraw.ImageDraw, size: tuple[int, int], masks, texts: list[str], colours) -> None:
+def _write_labels(pen: ImageDraw.ImageDraw, size: tuple[int, int], extents, texts: list[str], colours) -> None:
     """Plates at the upper left of each mask, moved where they would hide an earlier, better one's."""
     font = ImageFont.load_default(float(np.clip(min(size) / 24, 10, 26)))
     assert isinstance(font, ImageFont.FreeTypeFont)  # as always where a size is given
     taken: list[tuple[float, ...]] = []
-    for mask, text, colour in zip(masks, texts, colours, strict=True):
+    for extent, text, colour in zip(extents, texts, colours, strict=True):
         x0, _, x1, _ = pen.textbbox((0, 0), text, font=font)
         high = sum(font.getmetrics())
-        plate = _free(_extent(mask), (x1 - x0 + 8, high + 2), size, taken)
+        plate = _free(extent, (x1 - x0 + 8, high + 2), size, taken)
         taken.append(plate)
         pen.rounded_rectangle((*plate[:2], plate[2] - 1, plate[3] - 1), radius=3, fill=tuple(colour))
         bright = np.dot(colour, (0.299, 0.587, 0.114)) > 110

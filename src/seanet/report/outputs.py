@@ -62,7 +62,7 @@ class Outputs:
         written = []
         if "overlay" in self.kinds:
             assert pixels is not None
-            picture = overlay(pixels, bitmaps(instances), instances.names, instances.score.tolist())
+            picture = overlay(pixels, Bitmaps(instances), instances.names, instances.score.tolist())
             written.append(write_whole(self.folder / f"{name}.overlay.jpg", encoded(picture, "JPEG", quality=92)))
         if "labels" in self.kinds:
             written.append(write_label_map(self.folder / f"{name}.labels.png", instances.label_map()))
@@ -95,5 +95,14 @@ class Outputs:
         return name
 
 
-def bitmaps(instances: Instances) -> list[tuple[np.ndarray, int, int]]:
-    return [instances.bitmap(i) for i in range(len(instances))]
+class Bitmaps(Sequence):
+    """The masks of instances, each drawn when it is asked for: of a photograph, all at once are gigabytes."""
+
+    def __init__(self, instances: Instances):
+        self.instances = instances
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    def __getitem__(self, i):
+        return self.instances.bitmap(i)
