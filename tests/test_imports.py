@@ -48,7 +48,8 @@ WITHOUT_TORCH += [
     f"evaluation.{name}" for name in ("overlap", "calibration", "clipping", "fixed", "oracle", "analysis")
 ]
 WITHOUT_TORCH += [
-    f"evaluation.{name}" for name in ("coco", "columns", "packed", "matching", "boundary", "pairs", "assess", "results")
+    f"evaluation.{name}"
+    for name in ("coco", "columns", "packed", "runs", "matching", "boundary", "pairs", "assess", "results")
 ]
 WITHOUT_TORCH += ["bench.contenders"]
 

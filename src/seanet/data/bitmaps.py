@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from faster_coco_eval.core import mask as codec
 
+from seanet.polygons import following
+
 
 @dataclass(frozen=True, slots=True)
 class Bitmap:
@@ -106,7 +108,7 @@ def _below(points: np.ndarray, axis: int, bound: float) -> np.ndarray:
 
 def ring_length(ring: np.ndarray) -> float:
     points = ring.reshape(-1, 2)
-    return float(np.hypot(*(np.roll(points, -1, axis=0) - points).T).sum())
+    return float(np.hypot(*(following(points) - points).T).sum())
 
 
 def runs_of(rle: Mapping[str, Any]) -> np.ndarray:

@@ -11,7 +11,7 @@ from hotcoco import COCO, COCOeval
 
 from seanet.data.coco import CocoData
 from seanet.evaluation.bootstrap import class_precision
-from seanet.evaluation.columns import Objects, places
+from seanet.evaluation.columns import Objects, label_of, place_of, places
 from seanet.evaluation.matching import THRESHOLDS, Hits
 
 Kind = Literal["bbox", "segm"]
@@ -100,27 +100,26 @@ def ground_truth(data: CocoData, objects: Objects) -> dict[str, Any]:
 
 def judge(data: CocoData, truth: COCO, results: list[dict], kind: Kind, limit: int) -> Averages:
     """The library's, of ``ground_truth``.  Boxes are ranked by ``box_score`` where there is one."""
-    evaluation = COCOeval(truth, truth.load_res(numbered(data, results, kind)), kind)
+    evaluation = COCOeval(truth, numbered(data, truth, results, kind), kind)
     evaluation.params.max_dets = sorted({1, min(10, limit), limit})
     return averages(evaluation)
 
 
-def numbered(data: CocoData, results: list[dict], kind: Kind) -> list[dict[str, Any]]:
+def numbered(data: CocoData, truth: COCO, results: list[dict], kind: Kind) -> COCO:
     """Results with the ids of ``ground_truth``; those of classes that the data do not have are left out."""
-    place = dict(zip((image.id for image in data.images), (places(data) + 1).tolist(), strict=True))
-    label = {id: number for number, id in enumerate(data.categories.ids, 1)}
+    place, label = (place_of(data, results) + 1).tolist(), label_of(data, results).tolist()
+    known = zip(place, label, results, strict=True)
+    if kind == "bbox":
+        rows = [(i, *e["bbox"], e.get("box_score", e["score"]), k) for i, k, e in known if k]
+        return truth.load_res(np.array(rows, np.float64).reshape(-1, 7))
     # With a box at hand the library takes a mask's area from the box, which moves masks between small and large.
-    shape, rank = ("bbox", "box_score") if kind == "bbox" else ("segmentation", "score")
-    return [
-        {
-            "image_id": place[entry["image_id"]],
-            "category_id": label[entry["category_id"]],
-            shape: entry[shape],
-            "score": entry.get(rank, entry["score"]),
-        }
-        for entry in results
-        if entry["category_id"] in label
-    ]
+    return truth.load_res(
+        [
+            {"image_id": i, "category_id": k, "segmentation": e["segmentation"], "score": e["score"]}
+            for i, k, e in known
+            if k
+        ]
+    )
 
 
 def averages(evaluation: COCOeval) -> Averages:

@@ -1,7 +1,7 @@
 """The objects and the detections of a whole data set as columns of numbers, so that matching needs no loop over images.
 
-Free of torch.  A cell is one class in one image; cells are numbered image by image by rising id, and in an image label by label: the order
-in which COCO's code goes through them.  G annotations, D detections, I images, K classes.
+A cell is one class in one image; cells are numbered image by image by rising id, and in an image label by label: the order
+in which COCO's code goes through them.  G annotations, D detections, N entries, I images, K classes.  Free of torch.
 """
 
 from __future__ import annotations
@@ -63,12 +63,10 @@ class Ranked:
     @classmethod
     def of(cls, data: CocoData, entries: list[dict], limit: int, key: str = "score") -> Ranked:
         """Ranked by ``key`` where they have it, else by score; what is of no image or class of ``data`` is left out."""
-        place = place_of(data, entries)
-        labels = {id: label for label, id in enumerate(data.categories.ids)}
-        label = np.array([labels.get(e["category_id"], -1) for e in entries], np.int64)
+        place, label = place_of(data, entries), label_of(data, entries)
         score = np.array([e.get(key, e["score"]) for e in entries], np.float64)
-        known = np.flatnonzero((place >= 0) & (label >= 0))
-        cell, score = place[known] * len(labels) + label[known], score[known]
+        known = np.flatnonzero((place >= 0) & (label > 0))
+        cell, score = place[known] * len(data.categories) + label[known] - 1, score[known]
         order = np.lexsort((-score, cell))
         cell = cell[order]
         rank = ranks(cell)
@@ -89,6 +87,12 @@ def place_of(data: CocoData, entries: list[dict]) -> np.ndarray:
     """(N,) the place of each entry's image, -1 if ``data`` do not have it."""
     numbers = dict(zip((image.id for image in data.images), places(data).tolist(), strict=True))
     return np.array([numbers.get(entry["image_id"], -1) for entry in entries], np.int64)
+
+
+def label_of(data: CocoData, entries: list[dict]) -> np.ndarray:
+    """(N,) the label of each entry's category, 0 if ``data`` do not have it."""
+    labels = {id: label for label, id in enumerate(data.categories.ids, 1)}
+    return np.array([labels.get(entry["category_id"], 0) for entry in entries], np.int64)
 
 
 def rows_in_image(data: CocoData, entries: list[dict]) -> np.ndarray:

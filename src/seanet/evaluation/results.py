@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from seanet.data.segmentations import Skip, check_mask, run_lengths
 from seanet.data.values import is_int, is_number, kind
 from seanet.errors import UserError
 from seanet.evaluation.packed import pack_runs
+from seanet.evaluation.runs import unpack
 
+AT_ONCE = 4096  # entries
 FACTORS = ("box_score", "cls_score", "box_iou", "mask_iou")  # of the score, as our own results have them
 
 
@@ -34,7 +37,14 @@ def read_results(path: Path | str, data: CocoData) -> list[dict]:
     _check_ids(path, entries, "image_id", records, f"{data.file} has {len(records)} images")
     ids = set(data.categories.ids)
     _check_ids(path, entries, "category_id", ids, f"{data.file} has {len(ids)} of them")
-    return [_checked(path, i, entry, records[entry["image_id"]]) for i, entry in enumerate(entries)]
+    for begin in range(0, len(entries), AT_ONCE):
+        part = entries[begin : begin + AT_ONCE]
+        images = [records[entry["image_id"]] for entry in part]
+        # In place, so that the file's content and what is kept of it never are there twice.
+        entries[begin : begin + AT_ONCE] = _plain(part, images) or [
+            _checked(path, begin + i, entry, image) for i, (entry, image) in enumerate(zip(part, images, strict=True))
+        ]
+    return entries
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
@@ -56,6 +66,9 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 
 def _check_ids(path: Path, entries: list[dict], field: str, known: Collection[int], have: str) -> None:
     """All ids must be among those of the data: results of another split would otherwise look like a bad model."""
+    given = [entry.get(field) for entry in entries]
+    if set(map(type, given)) <= {int} and set(given) <= set(known):
+        return
     wrong = [entry.get(field) for entry in entries if not is_int(entry.get(field)) or entry[field] not in known]
     if not wrong:
         return
@@ -72,6 +85,62 @@ def _check_ids(path: Path, entries: list[dict], field: str, known: Collection[in
 
 def _few(names: Sequence[str]) -> str:
     return "ids " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _plain(entries: list[dict[str, Any]], images: list[ImageRecord]) -> list[dict[str, Any]] | None:
+    """What ``_checked`` would make of them one by one if all are of the usual form and right; None if any is not."""
+    columns = {name: _column(entries, name) for name in ("score", *FACTORS) if name == "score" or name in entries[0]}
+    boxes, masks = _boxes(entries), _masks(entries, images)
+    if boxes is None or masks is None or any(column is None for column in columns.values()):
+        return None
+    kept = [
+        {"image_id": entry["image_id"], "category_id": entry["category_id"], "segmentation": mask, "bbox": box}
+        for entry, mask, box in zip(entries, masks, boxes, strict=True)
+    ]
+    for name, column in columns.items():
+        for entry, value in zip(kept, column or [], strict=True):
+            entry[name] = value
+    absent = set(FACTORS) - columns.keys()
+    return None if any(not absent.isdisjoint(entry) for entry in entries) else kept
+
+
+def _column(entries: list[dict[str, Any]], name: str) -> list[float] | None:
+    values = _numbers([entry.get(name) for entry in entries])
+    return None if values is None else values.tolist()
+
+
+def _boxes(entries: list[dict[str, Any]]) -> list[list[float]] | None:
+    boxes: list[Any] = [entry.get("bbox") for entry in entries]
+    if set(map(type, boxes)) != {list} or set(map(len, boxes)) != {4}:
+        return None
+    sides = _numbers(list(chain.from_iterable(boxes)))
+    if sides is None or sides.reshape(-1, 4)[:, 2:].min() < 0:
+        return None
+    return sides.reshape(-1, 4).tolist()
+
+
+def _masks(entries: list[dict[str, Any]], images: list[ImageRecord]) -> list[dict[str, Any]] | None:
+    masks: list[Any] = [entry.get("segmentation") for entry in entries]
+    if set(map(type, masks)) != {dict} or any(mask.keys() != {"size", "counts"} for mask in masks):
+        return None
+    texts = [mask["counts"] for mask in masks]
+    if set(map(type, texts)) != {str} or not all(texts):
+        return None
+    sizes = [[image.height, image.width] for image in images]
+    runs = unpack(texts)
+    whole = runs.sound.all() and (runs.pixels == np.array(sizes).prod(1)).all()
+    return masks if whole and [mask["size"] for mask in masks] == sizes else None
+
+
+def _numbers(values: list[Any]) -> np.ndarray | None:
+    """As floats, if all are finite numbers."""
+    if not set(map(type, values)) <= {int, float}:
+        return None
+    try:
+        found = np.array(values, np.float64)
+    except OverflowError:
+        return None
+    return found if np.isfinite(found).all() else None
 
 
 def _checked(path: Path, i: int, entry: dict[str, Any], image: ImageRecord) -> dict[str, Any]:
