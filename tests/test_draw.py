@@ -187,9 +187,9 @@ def test_masks_are_drawn_one_at_a_time(monkeypatch):
             return 60
 
         def __getitem__(self, i):
-            return disc(275), i, 25
+            return round_mask.copy(), i, 25
 
-    image = np.full((600, 600, 3), 90, np.uint8)
+    image, round_mask = np.full((600, 600, 3), 90, np.uint8), disc(275)
     tracemalloc.start()
     draw.overlay(image, Discs(), ["a"] * 60)
     draw.heat(np.zeros((600, 600), np.float32))
