@@ -43,7 +43,7 @@ check: setup
 	$(BIN)/codespell $(wildcard src tests docs benchmarks examples *.md Makefile)
 
 bench: setup
-	$(BIN)/python benchmarks/speed.py torchvision mask_rcnn_r50 seanet_r50 --size 256 320
+	$(BIN)/seanet bench torchvision mask_rcnn_r50 seanet_r50 --size 256 320 --proposals 300
 
 clean:
 	rm -rf $(VENV) build dist runs .pytest_cache .ruff_cache .hypothesis

@@ -111,7 +111,7 @@ TABLES = {
                 Row("all", "seanet_r101", (64.89, 464)),
             ),
             "the paper's rows but the first hold 1.31 M of pooling from all levels, half of it never used; its run times "
-            "cannot be those of whole images, so ours (benchmarks/speed.py) do not stand beside them",
+            "cannot be those of whole images, so ours (seanet bench) do not stand beside them",
         ),
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ def largest_batch(
         except torch.cuda.OutOfMemoryError:
             break
         finally:
+            gc.collect()  # callables that were replaced hold what they belong to
             torch.cuda.empty_cache()
         batch *= 2
     return {"largest": max(taken, default=0), "mb": taken}

@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from seanet import checkpoint
-from seanet.bench.contenders import Contender, Setting, Task
+from seanet.bench.contenders import THEIRS, Contender, Setting, Task
 from seanet.bench.fixed import write_photographs
 from seanet.bench.memory import peaks
 from seanet.bench.stages import Clock, Macs, taken
@@ -26,7 +26,7 @@ from seanet.config import Execution
 from seanet.evaluation.timed import device_name
 from seanet.execution import require, running
 
-SIDE = 2048  # of the square matrices whose product shows what the machine can do
+SIDES = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product shows what the machine can do
 OTHER, WHOLE = "other", "whole"
 
 Turns = list[list[Path]]
@@ -80,7 +80,7 @@ def files_of_turns(images: Sequence[Path], setting: Setting, repeats: int, folde
 
 
 def described(contender: Contender) -> dict[str, Any]:
-    what = "torchvision's Mask R-CNN" if contender.theirs else contender.config.recipe
+    what = THEIRS if contender.theirs else contender.config.recipe
     facts = {"what": what, "backbone": contender.config.backbone.name, "plain": contender.plain}
     weights = "random, calibrated" if contender.checkpoint is None else str(contender.checkpoint)
     return facts | {"weights": weights, "execution": asdict(contender.execution)}
@@ -144,11 +144,12 @@ def product(execution: Execution, device: torch.device) -> float:
     """GMAC/s of a large matrix product in that precision."""
     clock = Clock(device)
     with running(Execution(execution.precision, channels_last=False, winograd=False), device):
-        a, b = torch.rand(2, SIDE, SIDE, device=device)
-        a[:8] @ b
+        side = SIDES.get(device.type, SIDES["cpu"])
+        a, b = torch.rand(2, side, side, device=device)
+        a @ b  # finds out how it is done best
         began = clock.now()
         a @ b
-        return SIDE**3 / (clock.now() - began) / 1e9
+        return side**3 / (clock.now() - began) / 1e9
 
 
 def summary(seconds: list[float], first: list[float] | None) -> dict[str, Any]:

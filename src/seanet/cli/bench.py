@@ -16,7 +16,7 @@ def bench(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODELS]",
+            metavar="MODELS",
             help="Recipes, runs, checkpoints, torchvision; settings behind a colon, such as seanet_r50:plain,bf16.  "
             "[torchvision mask_rcnn_r50 seanet_r50]",
         ),

@@ -55,25 +55,19 @@ def facts(found: Found) -> list[str]:
 
 def tables(found: Found) -> list[Table]:
     """Time side by side, then all there is to know of each model."""
-    together = Table("Time, ms and ratio", ["stage", *(name for name in found["models"])], side_by_side(found))
-    return [
-        together,
-        *(
-            Table(named(name, model), ["stage", *COLUMNS], rows(found, model))
-            for name, model in found["models"].items()
-        ),
-    ]
+    head = ["stage", *(title for name in found["models"] for title in (name, "ratio"))]
+    together = Table("Milliseconds of a batch, and ratios", head, side_by_side(found))
+    each = (Table(named(name, one), ["stage", *COLUMNS], rows(found, one)) for name, one in found["models"].items())
+    return [together, *each]
 
 
 def side_by_side(found: Found) -> list[list[str]]:
-    def cell(model: Found, stage: str) -> str:
+    def cell(model: Found, stage: str) -> list[str]:
         times = model["times"].get(stage)
-        if times is None:
-            return "-"
-        return f"{1000 * times['median']:.1f}" + ("" if times["ratio"] is None else f"  {times['ratio']:.2f}")
+        return ["-", "-"] if times is None else [f"{1000 * times['median']:.1f}", shown(times["ratio"], ".2f")]
 
     models = found["models"].values()
-    return [[stage, *(cell(model, stage) for model in models)] for stage in (*found["stages"], WHOLE)]
+    return [[stage, *(text for one in models for text in cell(one, stage))] for stage in (*found["stages"], WHOLE)]
 
 
 def rows(found: Found, model: Found) -> list[list[str]]:
@@ -107,11 +101,13 @@ def shown(value: float | None, form: str) -> str:
 def named(name: str, model: Found) -> str:
     """A model's name and how it was run."""
     execution = model["execution"]
-    words = [execution["precision"], *(key for key in ("channels_last", "winograd") if execution[key])]
+    words = [] if model["what"] in name else [model["what"]]
+    words += [model["backbone"], execution["precision"]]
+    words += [key.replace("_", " ") for key in ("channels_last", "winograd") if execution[key]]
     words += [] if execution["compile"] == "none" else [f"compile {execution['compile']}"]
     words += ["plain forms"] if model["plain"] else []
-    found = f", {model['detections']:g} detections an image" if "detections" in model else ""
-    return f"{name}: {model['what']} on {model['backbone']}, {', '.join(words)}{found}; weights {model['weights']}"
+    words += [f"{model['detections']:g} detections an image"] if "detections" in model else []
+    return f"{name}: {', '.join(words)}; weights {model['weights']}"
 
 
 def profile_lines(answers: Mapping[str, Sequence[Found]]) -> list[str]:
@@ -121,7 +117,7 @@ def profile_lines(answers: Mapping[str, Sequence[Found]]) -> list[str]:
         for name, operations in answers.items()
         for o in operations
     ]
-    return aligned([["model", "operation", "share", "own ms", "calls"], *rows])
+    return aligned([["model", "operation", "share", "own ms", "calls"], *rows], left=2)
 
 
 def largest_lines(answers: Mapping[str, Found]) -> list[str]:
@@ -177,12 +173,8 @@ def require_suffix(path: Path) -> None:
         raise UserError(f"--out {path}: expected a file ending in {', '.join(SUFFIXES)}", file=path)
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest cell, the first to the left."""
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Columns as wide as their widest cell, the first ``left`` of them to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    sides = ["<" if i < left else ">" for i in range(len(widths))]
+    return ["  ".join(f"{c:{s}{w}}" for c, s, w in zip(row, sides, widths, strict=True)) for row in rows]
