@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from builders import batch_of, target
+from seanet.backbone import FrozenNorm
 from seanet.config import Execution
 from seanet.errors import UserError
 from seanet.execution import PLAIN, require, running, tensor_float
@@ -190,3 +192,31 @@ def test_a_missing_compiler_is_named(device, variable, usual, monkeypatch, tmp_p
     monkeypatch.setenv(variable, "/nowhere/compiler -O2")
     with pytest.raises(UserError, match="there is no /nowhere/compiler here"):
         require(Execution(compile="default"), device)
+
+
+def frozen_norm(norm: type[FrozenBatchNorm2d]) -> FrozenBatchNorm2d:
+    found = norm(6)
+    generator = torch.Generator().manual_seed(0)
+    for name, buffer in found.named_buffers():
+        buffer.copy_(torch.rand(6, generator=generator) + 0.5 * (name == "running_var"))
+    return found
+
+
+def test_frozen_norms_are_torchvisions():
+    ours, theirs = frozen_norm(FrozenNorm), frozen_norm(FrozenBatchNorm2d)
+    maps = [torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
+    found, wanted = ours(maps[0]), theirs(maps[1])
+    assert torch.allclose(found, wanted, rtol=1e-6, atol=1e-6)
+    for output in (found, wanted):
+        output.square().sum().backward()
+    assert torch.allclose(maps[0].grad, maps[1].grad, rtol=1e-5)
+
+
+def test_frozen_norms_keep_precision_and_take_the_place_of_maps_without_gradient():
+    norm = frozen_norm(FrozenNorm)
+    map_ = torch.randn(1, 6, 4, 4).bfloat16()
+    wanted = frozen_norm(FrozenBatchNorm2d)(map_.float())
+    found = norm(map_)
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.float(), wanted, rtol=2e-2, atol=2e-2)
+    assert found is map_

@@ -21,6 +21,9 @@ from seanet.errors import ConfigError, UserError
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 KNOWN = {name: get_args(kind) for name, kind in get_type_hints(Execution).items() if get_args(kind)}
+PARTS = (
+    64  # of a detector, compiled each for itself; to torch they are one function, compiled 8 times at most by default
+)
 PLAIN = Execution(channels_last=False, winograd=False)
 """What torch does by itself."""
 
@@ -94,6 +97,8 @@ def running(execution: Execution, device: torch.device) -> Generator[None]:
         stack.enter_context(precise(execution.precision, device))
         if execution.winograd and execution.compile == "none" and device.type == "cpu":
             stack.enter_context(Substitutes())
+        if execution.compile != "none":
+            stack.enter_context(torch._dynamo.config.patch(recompile_limit=PARTS))
         yield
 
 
