@@ -7,11 +7,13 @@ from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image,
 from builders import batch_of, target
 from seanet import config
 from seanet.backbone import normalise
-from seanet.detector import Detector, build, count_parameters, suppress
+from seanet.detector import Detector, build, count_parameters, last_scores, suppress
 from seanet.errors import ConfigError
-from seanet.heads import Candidates
+from seanet.heads import Candidates, fcn_box
+from seanet.heads.fcn_box import FullyConvBoxHead, Localised
 from seanet.recipes import RECIPES, paper_code, recipe
 from seanet.settings import override
+from seanet.types import Detections, Rois
 
 SMALL = ["backbone.norm=batch", "backbone.frozen_stages=0"]
 
@@ -204,6 +206,78 @@ def test_suppression_equals_torchvisions_image_by_image(shared):
         assert torch.equal(mine.box_ious, scores[row[keep], 0])
     assert seen[1] == 0 < seen[0]
     assert seen[2] == 15
+
+
+class Told(FullyConvBoxHead):
+    """A head of one cell that reads its outputs from the crops: K class logits, the box, the B-IoU."""
+
+    def __init__(self, **changes):
+        super().__init__(config.FcnBox(size=1, convs=0, **changes), 2, 4)
+        self.rounds = []
+
+    def classify(self, crops):
+        return crops[:, :2].flatten(2)
+
+    def localise(self, crops):
+        self.rounds.append(len(crops))
+        return Localised(crops[:, 2:6].flatten(2), crops[:, 6].flatten(1))
+
+
+@pytest.mark.parametrize("changes", [{}, {"iou_power": 0.3}, {"iou_weight": 0.0}])
+def test_boxes_that_cannot_be_detected_are_left_out(changes, monkeypatch):
+    """The same detections as of all RoIs."""
+    monkeypatch.setattr(fcn_box, "FIRST", 8)
+    settings, sizes = config.Detections(score=0.05, nms=0.3, limit=5), [(100, 100), (80, 120)]
+    localised = 0
+    for seed in range(60):
+        generator = torch.Generator().manual_seed(seed)
+        crops = torch.randn(60, 7, 1, 1, generator=generator)
+        crops[:, 6] = crops[:, 6].abs() / 2
+        low = 30 * torch.rand(60, 2, generator=generator)
+        rois = Rois(torch.cat((low, low + 30), 1), (torch.arange(60) >= 40).long())
+        head = Told(**changes)
+        wanted = suppress(head.decode(crops, rois, settings.score), sizes, settings)
+        assert head.rounds == [60]
+        head.rounds.clear()
+        floor = lambda c: last_scores(suppress(c, sizes, settings), 2, settings)  # noqa: E731
+        found = suppress(head.decode(crops, rois, settings.score, floor=floor), sizes, settings)
+        assert len(found) > 5
+        for part in ("labels", "scores", "cls_scores"):
+            assert torch.allclose(getattr(found, part), getattr(wanted, part))
+        assert torch.allclose(found.rois.boxes, wanted.rois.boxes)
+        assert torch.equal(found.rois.image, wanted.rois.image)
+        assert head.rounds[0] == 16
+        localised += sum(head.rounds)
+    assert localised < 60 * 60
+
+
+def test_who_was_left_out_has_a_chance_again(monkeypatch):
+    """Two boxes fill the places; a better one suppresses both, so that a place is free for what scored less than they did."""
+    monkeypatch.setattr(fcn_box, "FIRST", 2)
+    settings, sizes = config.Detections(score=0.05, nms=0.3, limit=2), [(100, 100)]
+    rois = Rois(
+        torch.tensor([[0.0, 0, 10, 10], [10, 0, 20, 10], [0, 0, 20, 10], [60, 60, 80, 80]]), torch.zeros(4).long()
+    )
+    crops = torch.zeros(4, 7, 1, 1)  # boxes are the RoIs
+    crops[:, :2] = -9
+    crops[:, 0, 0, 0] = torch.tensor([0.9, 0.8, 0.5, 0.2]).logit()
+    crops[:, 6, 0, 0] = torch.tensor([1 / 3, 1 / 3, 1, 1])
+    head = Told()
+    floor = lambda c: last_scores(suppress(c, sizes, settings), 1, settings)  # noqa: E731
+    found = suppress(head.decode(crops, rois, settings.score, floor=floor), sizes, settings)
+    assert head.rounds == [2, 1, 1]
+    assert found.scores.tolist() == pytest.approx([0.5, 0.2])
+    assert torch.allclose(found.rois.boxes, rois.boxes[2:])
+
+
+def test_scores_to_exceed():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20.0, 0, 30, 10], [40.0, 0, 50, 10]])
+    found = Detections(
+        Rois(boxes, torch.tensor([0, 0, 2])), torch.ones(3, dtype=torch.int64), *torch.tensor([[0.9, 0.4, 0.8]] * 2)
+    )
+    settings = config.Detections(score=0.1, limit=2)
+    assert last_scores(found, 3, settings).tolist() == pytest.approx([0.4, 0.1, 0.1])
+    assert last_scores(found[torch.arange(0)], 2, settings).tolist() == pytest.approx([0.1, 0.1])
 
 
 def test_frozen_stages_keep_weights_and_statistics():

@@ -92,9 +92,13 @@ class Detector(nn.Module):
             boxes, probability = head.refine(self.box_pool(features, rois), rois)
             probabilities.append(probability)
             rois = inside(boxes, rois.image, sizes)
-        score = self.settings.detections.score
-        candidates = last.decode(self.box_pool(features, rois), rois, score, probabilities)
-        return suppress(candidates, sizes, self.settings.detections)
+        settings = self.settings.detections
+
+        def floor(candidates: Candidates) -> Tensor:
+            return last_scores(suppress(candidates, sizes, settings), len(sizes), settings)
+
+        candidates = last.decode(self.box_pool(features, rois), rois, settings.score, probabilities, floor)
+        return suppress(candidates, sizes, settings)
 
     def mask_losses(self, features: list[Tensor], rois: Rois, matched: Matched, batch: Batch) -> dict[str, Tensor]:
         crops, targets = self.mask_pool(features, rois), self.mask_targets(batch, rois, matched.index)
@@ -207,10 +211,12 @@ def best_first(found: Detections) -> Detections:
 
 
 def suppress(candidates: Candidates, sizes: list[tuple[int, int]], settings: config.Detections) -> Detections:
-    """The best boxes of each image after NMS inside each class, best first.  Candidates of an image stand together."""
+    """The best boxes of each image after NMS inside each class, best first."""
     boxes = clip(candidates.boxes, frames_of(candidates.image, sizes)[:, None])  # (R, K or 1, 4)
     real = (boxes[..., 2:] - boxes[..., :2] >= 1e-2).all(-1)
     row, column = torch.nonzero((candidates.scores > settings.score) & real, as_tuple=True)
+    order = candidates.image[row].argsort(stable=True)
+    row, column = row[order], column[order]
     box = boxes.expand(-1, candidates.scores.shape[1], -1)[row, column]
     image, score = candidates.image[row], candidates.scores[row, column]
     kept, first = [], 0
@@ -227,6 +233,17 @@ def suppress(candidates: Candidates, sizes: list[tuple[int, int]], settings: con
         candidates.cls_scores[row, column],
         None if candidates.box_ious is None else candidates.box_ious[row],
     )
+
+
+def last_scores(found: Detections, images: int, settings: config.Detections) -> Tensor:
+    """(B,): what more candidates of each image have to exceed; the threshold until it has as many detections as allowed.
+
+    A box suppresses none that scores higher, so candidates below the last detection allowed change nothing.
+    """
+    index, score = found.rois.image, found.scores
+    count = torch.zeros(images, device=score.device).index_add(0, index, torch.ones_like(score))
+    least = score.new_ones(images).scatter_reduce(0, index, score, "amin")
+    return torch.where(count < settings.limit, settings.score, least)
 
 
 @contextlib.contextmanager

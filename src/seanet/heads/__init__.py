@@ -1,14 +1,16 @@
 """Heads: what turns the crop of a RoI into classes, boxes and masks.
 
 A box head has ``size``, ``forward(crops)``, ``loss(crops, rois, matched, targets)`` and
-``decode(crops, rois, threshold, earlier)``, where ``earlier`` are the class probabilities (R, K) of the stages before.  For
-the next stage of a cascade it has ``refine(crops, rois)``, and in training ``loss_and_boxes(crops, rois, matched, targets)``.
+``decode(crops, rois, threshold, earlier, floor)``, where ``earlier`` are the class probabilities (R, K) of the stages before.
+For the next stage of a cascade it has ``refine(crops, rois)``, in training ``loss_and_boxes(crops, rois, matched, targets)``.
 A mask head has ``size``, ``context``, ``forward(crops)``, ``loss(crops, labels, targets)`` and
 ``probability(crops, labels, edges)``.  ``forward`` is the paper's plain form; the others run only what they need of it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -27,6 +29,15 @@ class Candidates:
     scores: Tensor  # (R, K)
     cls_scores: Tensor  # (R, K)
     box_ious: Tensor | None = None  # (R,)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Candidates]) -> Candidates:
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
+        return cls(**{name: torch.cat(column) for name, column in columns.items() if column[0] is not None})
+
+
+Floor = Callable[[Candidates], Tensor]
+"""Scores (B,) that candidates of an image, beside those given, have to exceed to be detected."""
 
 
 def mean(parts: Sequence[Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from seanet import config
-from seanet.heads import Candidates, mean, of_class
+from seanet.heads import Candidates, Floor, mean, of_class
 from seanet.types import Matched, Rois, Target
 
 
@@ -57,7 +57,9 @@ class ClassicBoxHead(nn.Module):
             "box_regression": F.smooth_l1_loss(deltas, wanted, beta=1 / 9, reduction="sum") / count,
         }
 
-    def decode(self, crops: Tensor, rois: Rois, threshold: float, earlier: Sequence[Tensor] = ()) -> Candidates:
+    def decode(
+        self, crops: Tensor, rois: Rois, threshold: float, earlier: Sequence[Tensor] = (), floor: Floor | None = None
+    ) -> Candidates:
         boxes, probability = self.boxes(*self(crops), rois)
         probability = mean([*earlier, probability])
         return Candidates(rois.image, boxes if self.class_agnostic else boxes[:, 1:], probability, probability)

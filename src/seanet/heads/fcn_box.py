@@ -17,10 +17,13 @@ from torchvision.ops import sigmoid_focal_loss
 from seanet import config
 from seanet.boxes import boxes_around, cell_points, distances, legacy_cell_points, ltrb_iou
 from seanet.errors import ConfigError
-from seanet.heads import Candidates, mean
+from seanet.heads import Candidates, Floor, mean
 from seanet.types import Matched, Rois, Target
 
 PRIOR = 0.01  # probability of every class at the start (focal loss)
+FIRST = (
+    200  # RoIs of an image that are localised before any is left out for its place: about 100 detections come of them
+)
 WIDEST = 8.0  # exp() of more is no box of any image
 
 
@@ -114,14 +117,29 @@ class FullyConvBoxHead(nn.Module):
             losses["box_iou"] = self.settings.iou_weight * iou_loss.sum() / count
         return losses, logits, used, localised
 
-    def decode(self, crops: Tensor, rois: Rois, threshold: float, earlier: Sequence[Tensor] = ()) -> Candidates:
+    def decode(
+        self, crops: Tensor, rois: Rois, threshold: float, earlier: Sequence[Tensor] = (), floor: Floor | None = None
+    ) -> Candidates:
         """One box for each RoI, and the scores of the cell it comes from.
 
-        B-IoU is at most 1, so a RoI whose class scores stay below the threshold is out before the other two towers run.
+        B-IoU is at most 1, so class scores bound the final ones: the other two towers run where those can exceed the
+        threshold, and with ``floor`` on the likeliest RoIs first, then on those alone that its scores leave a chance.
         """
         probability = mean([*(p[:, :, None] for p in earlier), self.classify(crops).sigmoid()])  # (R, K, S*S)
-        able = torch.nonzero(self.score(probability, torch.ones_like(probability)).amax((1, 2)) > threshold).flatten()
-        return self.best(self.localise(crops[able]), rois[able], probability[able])
+        most = self.score(probability, torch.ones_like(probability)).amax((1, 2))
+        able = torch.nonzero(most > threshold).flatten()
+
+        def found(rows: Tensor) -> Candidates:
+            return self.best(self.localise(crops[rows]), rois[rows], probability[rows])
+
+        if floor is None or len(able) <= FIRST:
+            return found(able)
+        rows, rest = likeliest(able, rois.image, most)
+        candidates = found(rows)
+        while (chance := most[rest] > floor(candidates)[rois.image[rest]]).any():
+            candidates = Candidates.cat((candidates, found(rest[chance])))
+            rest = rest[~chance]
+        return candidates
 
     @torch.no_grad()
     def refine(self, crops: Tensor, rois: Rois) -> tuple[Float[Tensor, "r 4"], Float[Tensor, "r k"]]:
@@ -207,6 +225,14 @@ def predictor(channels: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
     assert conv.bias is not None
     nn.init.constant_(conv.bias, bias)
     return conv
+
+
+def likeliest(rows: Int[Tensor, " n"], image: Int[Tensor, " r"], score: Float[Tensor, " r"]) -> tuple[Tensor, Tensor]:
+    """-> the ``FIRST`` of each image's ``rows`` by score; the other rows."""
+    rows = rows[score[rows].argsort(descending=True)]
+    rows = rows[image[rows].argsort(stable=True)]
+    rank = torch.arange(len(rows), device=rows.device) - torch.searchsorted(image[rows], image[rows])
+    return rows[rank < FIRST], rows[rank >= FIRST]
 
 
 def smallest_around(
