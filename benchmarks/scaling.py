@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from seanet.bench.contenders import Contender, Setting, contenders
+from seanet.bench.contenders import Contender, Setting, contenders, passing
 from seanet.bench.measure import WHOLE, machine, measure
 from seanet.cli.options import say
 from seanet.config import Execution
@@ -38,10 +38,10 @@ def sweeps(base: Setting) -> dict[str, dict[float, Setting]]:
 
     sizes = [sized(scale) for scale in SCALES]
     return {
-        "objects": {n: replace(base, detections=n, survivors=min(1.0, 2 * n / base.proposals)) for n in OBJECTS},
+        "objects": {n: replace(base, detections=n, survivors=passing(base.proposals, n)) for n in OBJECTS},
         "pixels": {one.size[0] * one.size[1] / 1e6: one for one in sizes},
         "images": {n: replace(base, batch=n) for n in BATCHES},
-        "proposals": {n: replace(base, proposals=n, survivors=min(1.0, 200 / n)) for n in PROPOSALS},
+        "proposals": {n: replace(base, proposals=n, survivors=passing(n, base.detections)) for n in PROPOSALS},
     }
 
 

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou
 
 from command import seanet
 from seanet.bench.calibrated import calibrate_head, settle, spread
-from seanet.bench.contenders import Contender, Setting, contenders
+from seanet.bench.contenders import Contender, Setting, contenders, passing
 from seanet.bench.fixed import Proposals, around, dense, ellipse, photograph, samples, unit_boxes, write_photographs
 from seanet.bench.largest import largest_batch
 from seanet.bench.measure import files_of_turns, measure, summary
@@ -270,6 +270,10 @@ def test_plain_forms_find_the_same(name, tmp_path):
 # Measured
 
 
+def test_enough_proposals_pass_for_the_detections():
+    assert (passing(1000, 100), passing(1000, 300), passing(100, 100)) == (0.2, 0.6, 1)
+
+
 @pytest.fixture(scope="module")
 def found():
     torch.set_num_threads(1)
@@ -323,6 +327,9 @@ def test_parameters_are_those_of_the_recipe(found):
 def test_it_is_told_in_words_and_pictures(found, tmp_path):
     text = "\n".join(lines(found))
     assert all(name in text for name in (*found["models"], *found["stages"], "GMAC/s", "plain forms"))
+    assert "did not find as many" not in text
+    fewer = found["models"] | {"few": found["models"]["seanet_lite"] | {"detections": 1}}
+    assert "few 1): their masks do not cost the same" in "\n".join(lines({**found, "models": fewer}))
     page, picture, values = (write(tmp_path / f"out.{kind}", found) for kind in ("html", "svg", "json"))
     assert json.loads(values.read_text())["models"].keys() == found["models"].keys()
     assert ElementTree.fromstring(picture.read_text()).tag.endswith("svg")

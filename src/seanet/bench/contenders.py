@@ -17,6 +17,7 @@ THEIRS = "torchvision"
 # Backbones that torchvision's own builders make a Mask R-CNN of, by the last word of our recipes.
 COUNTERPARTS = {"r50": "resnet50", "r101": "resnet101", "x101": "resnext101_64x4d", "lite": "mobilenet_v2"}
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+SURVIVORS = 0.2
 SWITCHES = {"on": True, "off": False}
 
 
@@ -31,7 +32,7 @@ class Setting:
     """Boxes of an image that the box head sees."""
     detections: int = 100
     """Boxes of an image that the mask head sees."""
-    survivors: float = 0.2
+    survivors: float = SURVIVORS
     """Share of the proposals with a class above the score threshold; trained models have a tenth to a third."""
     classes: int = 80
     objects: int = 8
@@ -43,6 +44,11 @@ class Setting:
         """Height and width of an image file: COCO's are 0.6 of what networks see."""
         height, width = self.size
         return round(0.6 * height), round(0.6 * width)
+
+
+def passing(proposals: int, detections: int) -> float:
+    """The share of the proposals that must pass for so many detections to be left by suppression."""
+    return min(max(SURVIVORS, 2 * detections / proposals), 1.0)
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,14 @@ def bench(
     proposals: Annotated[int, typer.Option(metavar="N", min=1, help="Boxes of an image for the box head.")] = 1000,
     detections: Annotated[int, typer.Option(metavar="N", min=1, help="Boxes of an image for the mask head.")] = 100,
     survivors: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of the proposals that random weights let pass the score threshold."),
-    ] = 0.2,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the proposals that random weights let pass the score threshold.  [0.2, or what twice the "
+            "detections need]",
+        ),
+    ] = None,
     repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Turns that count.")] = 5,
     device: Device = None,
     precision: Annotated[str, typer.Option(metavar="NAME", help="Of ours: fp32, tf32, bf16 or fp16.")] = "fp32",
@@ -59,7 +64,7 @@ def bench(
     if train and images is not None:
         raise UserError("--images are predicted: --train makes its own images with objects")
     require_places(out or [], allowed=not (profile or largest))
-    from seanet.bench.contenders import PRECISIONS, Setting, Task, contenders
+    from seanet.bench.contenders import PRECISIONS, Setting, Task, contenders, passing
     from seanet.config import Execution
 
     if precision not in PRECISIONS:
@@ -70,7 +75,8 @@ def bench(
     found = contenders(names, execution, plain)
     if train and any(contender.plain for contender in found):
         raise UserError("the plain forms are of prediction: leave out --train or plain")
-    setting = Setting(size, batch, proposals, detections, survivors, device=device_of(device, threads))
+    share = passing(proposals, detections) if survivors is None else survivors
+    setting = Setting(size, batch, proposals, detections, share, device=device_of(device, threads))
     if profile or largest:
         answers, text = asked(found, setting, task, largest)
         emit(answers, json_, text)

@@ -44,13 +44,18 @@ def facts(found: Found) -> list[str]:
     height, width = setting["size"]
     what = "A training step" if found["task"] == "train" else "From image files to run lengths"
     speeds = ", ".join(f"{speed:,.0f} GMAC/s in {name}" for name, speed in found["gmac_per_s"].items())
-    return [
+    text = [
         f"{what}: {setting['batch']} image(s) of {height} x {width}, {setting['proposals']} proposals, "
         f"{found['repeats']} turns after one of warming up.",
         f"{machine['device']}; torch {machine['torch']}, torchvision {machine['torchvision']}. "
         f"A large matrix product between the turns: {speeds}.",
         "Ratios are medians over the turns; the first model is 1.00. Milliseconds are medians of a batch.",
     ]
+    numbers = {name: model["detections"] for name, model in found["models"].items() if "detections" in model}
+    if numbers and min(numbers.values()) < 0.9 * max(numbers.values()):
+        each = ", ".join(f"{name} {number:g}" for name, number in numbers.items())
+        text.append(f"The models did not find as many objects each ({each}): their masks do not cost the same.")
+    return text
 
 
 def tables(found: Found) -> list[Table]:
