@@ -304,6 +304,10 @@ class Train(Part):
     metric: str = "segm/AP"
     log_every: Count = 10
 
+    @property
+    def execution(self) -> Execution:
+        return Execution(self.precision, self.channels_last, compile="default" if self.compile else "none")
+
 
 @dataclass(frozen=True)
 class Config(Part):

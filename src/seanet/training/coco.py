@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from seanet import checkpoint
 from seanet.config import Config
 from seanet.data.coco import CocoData, find_split, read_coco
 from seanet.data.loader import train_loader
-from seanet.detector import build
+from seanet.detector import Detector, build
 from seanet.evaluation.run import evaluate
+from seanet.execution import prepare
 from seanet.predict import Model
 from seanet.training.optim import Plan
 from seanet.training.run import Job, Run, run
@@ -72,11 +74,17 @@ def coco_job(config: Config, training: CocoData, validation: CocoData) -> Job:
         while True:
             yield from loader  # each pass goes on with the next epoch
 
+    def detector() -> Detector:
+        made = build(config, count)
+        prepare(made, config.train.execution)
+        return made
+
     def metrics(detector: Any) -> dict[str, Any]:
-        return flat(evaluate(Model(detector, config, categories), validation, workers=config.train.workers))
+        model = Model(detector, config, categories, replace(config.train.execution, precision="fp32"))
+        return flat(evaluate(model, validation, workers=config.train.workers))
 
     return Job(
-        build=lambda: build(config, count),
+        build=detector,
         batches=batches,
         evaluate=metrics,
         images=len(training.images),

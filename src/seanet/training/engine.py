@@ -9,7 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,13 +23,15 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from seanet.checkpoint import LAST, Meta, read_state, save_state
+from seanet.config import Train
 from seanet.errors import CheckpointError, DivergenceError
+from seanet.execution import HALVES, running
 from seanet.training.keeper import Keeper, Metrics
 from seanet.training.log import Log
 from seanet.training.optim import Plan, optimizer
 from seanet.types import Batch
 
-PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+PRECISIONS: dict[str, Any] = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 LASTING = timedelta(hours=6)  # one process evaluates while the others wait
 
 
@@ -173,7 +175,7 @@ def fit(
     keeper = Keeper(folder, evaluate, log, ema)
     say = log.screen.say if log else (lambda text: None)
     module = Module(detector.train(), plan, meta)
-    with _quiet():
+    with _quiet(), _switches(plan.train, torch.device(device)):
         trainer = _trainer(plan, [c for c in (ema, keeper) if c], device, SafeCheckpointIO(say))
         try:
             trainer.fit(module, stream, ckpt_path=folder / LAST if resume else None)
@@ -202,6 +204,12 @@ def _trainer(plan: Plan, callbacks: list[Any], device: str, io: CheckpointIO) ->
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def _switches(train: Train, device: torch.device) -> AbstractContextManager[None]:
+    """All of the execution but halves, which Lightning brings with the scaling of their gradients."""
+    halves = train.precision in HALVES
+    return running(replace(train.execution, precision="fp32") if halves else train.execution, device)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from seanet import checkpoint, settings
 from seanet.checkpoint import Meta
 from seanet.config import Config
 from seanet.errors import CheckpointError, ConfigError, MissingExtra, UserError
+from seanet.execution import require
 from seanet.training.log import Log
 from seanet.training.optim import Plan
 
@@ -123,6 +124,7 @@ def _device(config: Config, device: str | None) -> str:
     if find_spec("lightning") is None:
         raise MissingExtra("lightning", "train", "training")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    require(config.train.execution, torch.device(device))
     if config.train.precision == "fp16" and device == "cpu":
         raise ConfigError("train.precision=fp16 needs a GPU: take bf16 or fp32 on a CPU", field="train.precision")
     if device == "cuda" and config.train.devices > torch.cuda.device_count():
