@@ -6,7 +6,6 @@ Image by image: masks are packed while their image is at work, and a row for eac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,17 @@ from hotcoco import mask as codec
 
 from seanet.data.coco import CocoData
 from seanet.evaluation import coco
-from seanet.evaluation.boundary import NAMES, RATIO, Rim, boundary_width, rim_iou
+from seanet.evaluation.boundary import NAMES, RATIO, boundary_width
 from seanet.evaluation.coco import RANGES
 from seanet.evaluation.columns import Objects, Ranked, rows_in_image
 from seanet.evaluation.lvis import in_place_of_coco
 from seanet.evaluation.matching import LEAST, Hits, Near, hits, mask_areas, near_boxes, near_masks
 from seanet.evaluation.packed import pack_rle
 from seanet.evaluation.pairs import Pairs, empty_pairs, match, measure
+from seanet.evaluation.rims import ious, rims, stack
+from seanet.evaluation.runs import unpack
+
+AT_ONCE = 2000  # pairs of masks
 
 
 @dataclass(frozen=True)
@@ -94,14 +97,20 @@ def _boundary_widths(data: CocoData) -> dict[str, float | int | None]:
 def lower(data: CocoData, objects: Objects, found: Ranked, near: Near, masks: list[dict]) -> Near:
     """Pairs of masks with Boundary IoU where it is smaller, of objects; a crowd region keeps its own."""
     iou = near.iou.copy()
-    sizes = [(image.height, image.width) for image in data.images]
-    truth_rim = cache(lambda g: Rim.of(pack_rle(objects.masks[g]), boundary_width(sizes[objects.image[g]])))
-    found_rim = cache(lambda d, g: Rim.of(pack_rle(masks[found.entry[d]]), boundary_width(sizes[objects.image[g]])))
-    for row in np.flatnonzero(~objects.crowd[near.truth]).tolist():
-        d, g = int(near.found[row]), int(near.truth[row])
-        iou[row] = min(iou[row], rim_iou(truth_rim(g), found_rim(d, g)))
-    kept = iou >= LEAST
-    return Near(near.found[kept], near.truth[kept], iou[kept])
+    sizes = np.array([(image.height, image.width) for image in data.images]).reshape(-1, 2)
+    widths = np.array([boundary_width((image.height, image.width)) for image in data.images])
+    rows = np.flatnonzero(~objects.crowd[near.truth])
+    for part in (rows[begin : begin + AT_ONCE] for begin in range(0, len(rows), AT_ONCE)):
+        truths, t = np.unique(near.truth[part], return_inverse=True)
+        founds, f = np.unique(near.found[part], return_inverse=True)
+        image = np.empty(len(truths) + len(founds), np.int64)
+        image[: len(truths)] = objects.image[truths]
+        image[len(truths) + f] = objects.image[near.truth[part]]
+        texts = [objects.masks[g]["counts"] for g in truths.tolist()]
+        texts += [masks[e]["counts"] for e in found.entry[founds].tolist()]
+        bands = rims(stack(unpack(texts), sizes[image, 0]), widths[image])
+        iou[part] = np.minimum(iou[part], ious(bands, t, len(truths) + f))
+    return Near(near.found, near.truth, iou).at(np.flatnonzero(iou >= LEAST))
 
 
 def _pairs(

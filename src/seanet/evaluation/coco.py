@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from hotcoco import COCO, COCOeval
+from hotcoco import mask as codec
 
 from seanet.data.coco import CocoData
 from seanet.evaluation.bootstrap import class_precision
@@ -107,19 +108,20 @@ def judge(data: CocoData, truth: COCO, results: list[dict], kind: Kind, limit: i
 
 def numbered(data: CocoData, truth: COCO, results: list[dict], kind: Kind) -> COCO:
     """Results with the ids of ``ground_truth``; those of classes that the data do not have are left out."""
-    place, label = (place_of(data, results) + 1).tolist(), label_of(data, results).tolist()
-    known = zip(place, label, results, strict=True)
+    label = label_of(data, results)
+    known = np.flatnonzero(label)
+    entries = results if len(known) == len(results) else [results[row] for row in known.tolist()]
+    boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+    rank = "box_score" if kind == "bbox" else "score"
+    scores = np.array([entry.get(rank, entry["score"]) for entry in entries], np.float64)
+    table = np.column_stack([place_of(data, entries) + 1, boxes, scores, label[known]])
     if kind == "bbox":
-        rows = [(i, *e["bbox"], e.get("box_score", e["score"]), k) for i, k, e in known if k]
-        return truth.load_res(np.array(rows, np.float64).reshape(-1, 7))
+        return truth.load_res(table)
+    masks = [entry["segmentation"] for entry in entries]
+    found = truth.load_res(table, segmentation=masks)
     # With a box at hand the library takes a mask's area from the box, which moves masks between small and large.
-    return truth.load_res(
-        [
-            {"image_id": i, "category_id": k, "segmentation": e["segmentation"], "score": e["score"]}
-            for i, k, e in known
-            if k
-        ]
-    )
+    found.update_anns(ids=np.arange(1, len(masks) + 1), area=np.asarray(codec.area(masks), np.float64))
+    return found
 
 
 def averages(evaluation: COCOeval) -> Averages:

@@ -159,10 +159,13 @@ def erode(mask: Packed, n: int) -> Packed:
     x0, y0, x1, y1 = mask.box
     if min(x1 - x0, y1 - y0) <= 2 * n:
         return EMPTY
-    words = mask.words
+    return Packed(eroded(mask.words, n), mask.box)
+
+
+def eroded(words: np.ndarray, n: int) -> np.ndarray:
+    """The same of (J, C) words; beyond them there is none."""
     words = moved_up(_run(words, 2 * n + 1, moved_down), n)
-    words = moved_right(_run(words, 2 * n + 1, moved_right), -n)
-    return Packed(words, mask.box)
+    return moved_right(_run(words, 2 * n + 1, moved_right), -n)
 
 
 def _run(words: np.ndarray, length: int, moved) -> np.ndarray:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seanet.evaluation.columns import spread
-
 
 @dataclass(frozen=True)
 class Runs:
@@ -31,25 +29,26 @@ class Runs:
 
 def unpack(texts: Sequence[str | bytes]) -> Runs:
     """Of compressed texts, as ``data.bitmaps.unpack_counts`` reads one; none of them may be empty."""
-    raw = [text.encode("ascii", "replace") if isinstance(text, str) else text for text in texts]
-    # A character that is none of ASCII becomes a question mark, which is well formed.
-    sound = np.array([isinstance(text, bytes) or text.isascii() for text in texts], bool)
+    raw = [text if isinstance(text, bytes) else _ascii(text) for text in texts]
     codes = np.frombuffer(b"".join(raw), np.uint8) - np.uint8(48)  # what is below wraps round and is too large
-    ends = np.cumsum([len(text) for text in raw])
+    ends = np.cumsum(list(map(len, raw)))
     last = (codes & 32) == 0
-    sound &= last[ends - 1]
+    sound = last[ends - 1]
     last[ends - 1] = True
     stop = np.flatnonzero(last)
     start = np.concatenate([[0], stop[:-1] + 1])
     number = np.searchsorted(stop, ends)  # numbers in all texts up to each
     first = np.concatenate([[0], number[:-1]])
     digits = stop - start + 1
-    sound[np.searchsorted(ends, np.flatnonzero(codes > 63), side="right")] = False
-    sound[np.searchsorted(number, np.flatnonzero(digits > 7), side="right")] = False
-    counts = _values(codes, start, stop, digits)
-    _add_up(counts, first, np.diff(first, append=len(counts)))
-    sound[np.searchsorted(number, np.flatnonzero(counts < 0), side="right")] = False
+    counts = _added_up(_values(codes, start, stop, digits), first, np.diff(first, append=len(start)))
+    for upto, wrong in ((ends, codes > 63), (number, digits > 7), (number, counts < 0)):
+        sound[np.searchsorted(upto, np.flatnonzero(wrong), side="right")] = False
     return Runs(counts, first, sound)
+
+
+def _ascii(text: str) -> bytes:
+    """A text of other characters is as long and malformed."""
+    return text.encode() if text.isascii() else b"\x7f" * len(text)
 
 
 def _values(codes: np.ndarray, start: np.ndarray, stop: np.ndarray, digits: np.ndarray) -> np.ndarray:
@@ -63,12 +62,17 @@ def _values(codes: np.ndarray, start: np.ndarray, stop: np.ndarray, digits: np.n
     return values
 
 
-def _add_up(counts: np.ndarray, first: np.ndarray, number: np.ndarray) -> None:
-    """From the fourth on, each number is the difference from the one two before it."""
-    for begin in (1, 2):
-        own = np.maximum(number - begin + 1, 0) // 2
-        place, _ = spread(np.zeros_like(first), own)
-        rows = np.repeat(first + begin, own) + 2 * place
-        sums = np.concatenate([[0], np.cumsum(counts[rows])])
-        before = np.cumsum(own) - own
-        counts[rows] = sums[1:] - np.repeat(sums[before], own)
+def _added_up(counts: np.ndarray, first: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """From the fourth on, each number is the difference from the one two before it.
+
+    Written in two columns, each mask's first number in the second of a row of its own, they are sums down the columns.
+    """
+    rows = number // 2 + 1
+    begin = np.cumsum(rows) - rows
+    place = np.arange(len(counts)) + np.repeat(2 * begin + 1 - first, number)
+    table = np.zeros((int(rows.sum()), 2), np.int64)
+    table.ravel()[place] = counts
+    sums = table.cumsum(0)
+    sums -= np.repeat(sums[begin], rows, axis=0)
+    sums[begin] = table[begin]
+    return sums.ravel()[place]
