@@ -1,6 +1,6 @@
 """Multiplications of the second stage on trained models: the heads' plain forms beside what prediction runs.
 
-    python benchmarks/second_stage.py --of "COCO subset" RUN IMAGES --out benchmarks/second_stage.json
+    .venv/bin/python benchmarks/second_stage.py --of "COCO subset" RUN IMAGES --out benchmarks/second_stage.json
 
 RUN is the folder of a trained SEANet, IMAGES a folder of pictures.  1000 proposals of an image meet the box head, what is
 detected the mask head: above a score of .05, as ``seanet val`` does, or .5, as ``seanet predict`` does.  Plain: every tower

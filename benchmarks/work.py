@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/work.py seanet_r50 --size 800 1333
 
 Every sampled RoI meets the box head, those that are positive (at most the sampled share) the boxes' regression, the mask
-head and its scoring.  A cascade's stages count as the first does; in truth each but the last runs once more, without
-gradients, to make the next stage's RoIs.  GMAC are 10^9 multiplications with an addition; MB are what the forward pass
+head and its scoring.  A cascade's stages count as the first does; in truth each but the last localises the other RoIs too,
+without gradients, to make the next stage's.  GMAC are 10^9 multiplications with an addition; MB are what the forward pass
 keeps for the backward pass, in float32.  Left out: proposals, losses, NMS, what a GPU's libraries need besides.
 """
 
@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seanet.config import Config, FcnBox
 from seanet.detector import Detector, build
+from seanet.heads.edge_mask import EdgeAttentionMaskHead
 from seanet.recipes import recipe
 
 
@@ -61,8 +62,10 @@ def parts(detector: Detector, config: Config, size: tuple[int, int]) -> dict[str
         return outputs
 
     def masks() -> list[Tensor | None]:
-        outputs = detector.mask_head(crops(positive, detector.mask_head.size))
-        return [*outputs] if isinstance(outputs, tuple) else [outputs]
+        head, taken = detector.mask_head, crops(positive, detector.mask_head.size)
+        if isinstance(head, EdgeAttentionMaskHead):
+            return [*head.of_labels(taken, torch.ones(positive, dtype=torch.int64), edges=True)]
+        return [head(taken)]
 
     def scores() -> list[Tensor | None]:
         cells = detector.mask_head.size
