@@ -101,6 +101,17 @@ def test_half_maps_take_half_the_memory(image):
     assert {f.dtype for f in features(ours, Execution(), image)} == {torch.float32}
 
 
+@pytest.mark.parametrize(("precision", "body"), [("bf16", torch.float32), ("fp16", torch.float16)])
+def test_mobilenet_is_spared_bf16(precision, body, image):
+    """Its maps are float32, the pyramid's are not."""
+    detector = model("seanet_lite").detector
+    with torch.no_grad(), running(Execution(precision), CPU):
+        maps = detector.backbone.body(image / 255)
+    assert {m.dtype for m in maps.values()} == {body}
+    plain = detector.backbone.body(image / 255)
+    assert torch.equal(maps["3"], plain["3"]) == (body == torch.float32)
+
+
 def test_weights_set_the_layout_of_maps(image):
     ours = model("seanet_lite")
     assert all(f.is_contiguous() for f in features(ours, PLAIN, image))
@@ -220,3 +231,11 @@ def test_frozen_norms_keep_precision_and_take_the_place_of_maps_without_gradient
     assert found.dtype == torch.bfloat16
     assert torch.allclose(found.float(), wanted, rtol=2e-2, atol=2e-2)
     assert found is map_
+
+
+def test_training_settings_say_how_it_runs():
+    settings = override(recipe("seanet_lite"), ["train.precision=tf32", "train.compile=true", "train.channels_last=no"])
+    assert settings.train.execution == Execution("tf32", channels_last=False, compile="default")
+    assert recipe("seanet_lite").train.execution == Execution()
+    with pytest.raises(UserError, match=r"train\.precision"):
+        override(recipe("seanet_lite"), ["train.precision=fp8"])
