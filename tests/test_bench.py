@@ -16,11 +16,11 @@ from seanet.bench.contenders import Contender, Setting, contenders, passing
 from seanet.bench.fixed import Proposals, around, dense, ellipse, photograph, samples, unit_boxes, write_photographs
 from seanet.bench.largest import largest_batch
 from seanet.bench.measure import files_of_turns, measure, summary
-from seanet.bench.memory import here
+from seanet.bench.memory import Peak, here
 from seanet.bench.ours import Ours
 from seanet.bench.plain import make_plain
 from seanet.bench.profile import TOP, top_operations
-from seanet.bench.stages import Meter, Part, taken
+from seanet.bench.stages import Counter, Part, taken
 from seanet.bench.theirs import Theirs
 from seanet.config import Execution
 from seanet.detector import build
@@ -91,26 +91,17 @@ def test_a_contender_survives_json():
 
 
 class Steps(nn.Module):
-    """Its meter is a number that its methods move."""
+    """Methods that take known numbers of steps."""
 
-    at = 0
+    at = 0.0
 
     def forward(self) -> None:
         self.at += 2
+        self.inner()
+        self.at += 1
 
-    def other(self) -> None:
+    def inner(self) -> None:
         self.at += 5
-
-
-class Odometer(Meter):
-    def __init__(self, steps: Steps):
-        self.steps = steps
-
-    def begin(self) -> None:
-        self.began = self.steps.at
-
-    def end(self) -> float:
-        return self.steps.at - self.began
 
 
 def test_stages_add_up_and_leave_no_trace():
@@ -118,22 +109,22 @@ def test_stages_add_up_and_leave_no_trace():
 
     def action() -> None:
         steps()
-        steps.other()
+        steps.inner()
         steps.at += 100  # between the stages
         steps()
 
-    parts = [Part("two", steps), Part("five", steps, "other"), Part("never", Steps, "train")]
-    assert taken(action, parts, Odometer(steps)) == {"two": 4, "five": 5}
-    assert not {"forward", "other"} & set(vars(steps))
+    parts = [Part("outer", steps), Part("inner", steps, "inner"), Part("never", Steps, "train")]
+    assert taken(action, parts, Counter(lambda: steps.at)) == {"outer": 6, "inner": 15}
+    assert not {"forward", "inner"} & set(vars(steps))
     assert Steps.train is nn.Module.train
 
 
 def test_what_was_replaced_comes_back_after_a_mistake():
     steps = Steps()
-    own = steps.other = lambda: 1 / 0
+    own = steps.inner = lambda: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        taken(lambda: steps.other(), [Part("five", steps, "other")], Odometer(steps))
-    assert steps.other is own
+        taken(lambda: steps.inner(), [Part("inner", steps, "inner")], Counter(lambda: steps.at))
+    assert steps.inner is own
 
 
 def test_ratios_are_medians_of_turns():
@@ -356,6 +347,36 @@ def test_a_training_step(tmp_path):
         assert {"backbone", "rpn", "box head", "mask head", "backward", "step"} < set(model["times"])
         assert model["gmac"]["backward"] > model["gmac"]["box head"]
     assert "A training step" in "\n".join(lines(result))
+
+
+def test_peaks_of_stages_inside_each_other():
+    """The outer stage holds 3 before and 2 after the inner one, which holds 10; 1 was there before."""
+
+    class Held(Peak):
+        held = most = 1
+
+        def reset(self) -> None:
+            self.most = self.held
+
+        def now(self) -> int:
+            return self.most
+
+        def take(self, number: int) -> None:
+            self.held += number
+            self.most = max(self.most, self.held)
+
+    meter = Held(torch.device("cpu"))
+    meter.begin()
+    meter.take(3)
+    meter.take(-2)
+    meter.begin()
+    meter.take(9)
+    meter.take(-9)
+    assert meter.end() == 10
+    meter.take(1)
+    assert meter.end() == 10
+    meter.begin()
+    assert meter.end() == 2
 
 
 def test_memory_of_each_stage(tmp_path):

@@ -20,7 +20,7 @@ from seanet import checkpoint
 from seanet.bench.contenders import THEIRS, Contender, Setting, Task
 from seanet.bench.fixed import write_photographs
 from seanet.bench.memory import peaks
-from seanet.bench.stages import Clock, Macs, taken
+from seanet.bench.stages import Counter, macs, seconds, taken
 from seanet.bench.subjects import Subject, stages_of, subject
 from seanet.config import Execution
 from seanet.evaluation.timed import device_name
@@ -46,29 +46,27 @@ def measure(
     for contender in contenders:
         require(contender.execution, torch.device(setting.device))
     with TemporaryDirectory() as folder:
-        turns = files_of_turns(images, setting, repeats, Path(folder))
-        subjects, models = [], {}
+        turns, subjects, models = files_of_turns(images, setting, repeats, Path(folder)), [], {}
         for contender in contenders:
             say(f"building {contender.name}")
             subjects.append(subject(contender, setting))
-            models[contender.name] = {**described(contender), **counted(subjects[-1], task, turns[0])}
+            models[contender.name] = described(contender) | counted(subjects[-1], task, turns[0])
         times, products = interleaved(subjects, task, turns, say)
         for model in subjects if memory else []:
             say(f"memory of {model.contender.name}")
-            found = peaks(model, task, turns[0], Path(folder))
-            models[model.contender.name]["peak_mb"] = {stage: round(mb, 1) for stage, mb in found.items()}
-    facts: dict[str, Any] = {
+            models[model.contender.name]["peak_mb"] = peaks(model, task, turns[0], Path(folder))
+    for name, model in models.items():
+        model["times"] = summaries(times[name], times[contenders[0].name])
+    return {
         "machine": machine(setting.device),
         "task": task,
         "setting": asdict(setting),
         "repeats": repeats,
+        "stages": [stage for stage in (*stages_of(task), OTHER) if any(stage in taken for taken in times.values())],
+        "gmac_per_s": {precision: median(speeds) for precision, speeds in products.items()},
+        "products": products,
+        "models": models,
     }
-    facts["stages"] = [stage for stage in (*stages_of(task), OTHER) if any(stage in t for t in times.values())]
-    facts["gmac_per_s"] = {precision: median(speeds) for precision, speeds in products.items()}
-    first = times[contenders[0].name]
-    for name, model in models.items():
-        model["times"] = {stage: summary(seconds, first.get(stage)) for stage, seconds in times[name].items()}
-    return facts | {"products": products, "models": models}
 
 
 def files_of_turns(images: Sequence[Path], setting: Setting, repeats: int, folder: Path) -> Turns:
@@ -94,7 +92,7 @@ def counted(model: Subject, task: Task, files: Sequence[Path]) -> dict[str, Any]
     model.calibrate(files)
     results: list[Any] = []
     with FlopCounterMode(display=False) as counter:
-        found = taken(lambda: results.append(model.act(task, files)), model.parts(task), Macs(counter))
+        found = taken(lambda: results.append(model.act(task, files)), model.parts(task), Counter(macs(counter)))
     facts: dict[str, Any] = {"parameters": model.parameters() | {WHOLE: sum(model.parameters().values())}}
     facts["gmac"] = {stage: count / 1e9 for stage, count in found.items() if count}
     facts["gmac"][WHOLE] = sum(facts["gmac"].values())
@@ -117,8 +115,8 @@ def interleaved(
             speed = product(precision, model.device)
             if not turn:
                 continue
-            for stage, seconds in found.items():
-                times[model.contender.name].setdefault(stage, []).append(seconds)
+            for stage, spent in found.items():
+                times[model.contender.name].setdefault(stage, []).append(spent)
             products.setdefault(precision.precision, []).append(speed)
     return times, products
 
@@ -128,35 +126,39 @@ def timed(model: Subject, task: Task, files: Sequence[Path]) -> dict[str, float]
 
     A GPU works while the host goes on: there the whole is timed for itself, without a wait after each stage.
     """
-    clock = Clock(model.device)
-    began = clock.now()
-    found = taken(lambda: model.act(task, files), model.parts(task), clock)
-    whole = clock.now() - began
+    now = seconds(model.device)
+    began = now()
+    found = taken(lambda: model.act(task, files), model.parts(task), Counter(now))
+    whole = now() - began
     found[OTHER] = whole - sum(found.values())
     if model.device.type == "cuda":
-        began = clock.now()
+        began = now()
         model.act(task, files)
-        whole = clock.now() - began
+        whole = now() - began
     return found | {WHOLE: whole}
 
 
 def product(execution: Execution, device: torch.device) -> float:
     """GMAC/s of a large matrix product in that precision."""
-    clock = Clock(device)
+    now = seconds(device)
     with running(Execution(execution.precision, channels_last=False, winograd=False), device):
         side = SIDES.get(device.type, SIDES["cpu"])
         a, b = torch.rand(2, side, side, device=device)
         a @ b  # finds out how it is done best
-        began = clock.now()
+        began = now()
         a @ b
-        return side**3 / (clock.now() - began) / 1e9
+        return side**3 / (now() - began) / 1e9
 
 
-def summary(seconds: list[float], first: list[float] | None) -> dict[str, Any]:
+def summaries(times: dict[str, list[float]], first: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
+    return {stage: summary(spent, first.get(stage)) for stage, spent in times.items()}
+
+
+def summary(spent: list[float], first: list[float] | None) -> dict[str, Any]:
     """The samples, their median and extremes, and the median ratio to the first model's of the same turn."""
-    found: dict[str, Any] = {"median": median(seconds), "low": min(seconds), "high": max(seconds)}
-    ratios = [] if first is None else [a / b for a, b in zip(seconds, first, strict=True) if b > 0]
-    return found | {"ratio": median(ratios) if ratios else None, "seconds": seconds}
+    found: dict[str, Any] = {"median": median(spent), "low": min(spent), "high": max(spent)}
+    ratios = [] if first is None else [a / b for a, b in zip(spent, first, strict=True) if b > 0]
+    return found | {"ratio": median(ratios) if ratios else None, "seconds": spent}
 
 
 def machine(device: str) -> dict[str, Any]:

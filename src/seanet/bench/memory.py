@@ -30,25 +30,32 @@ class Peak(Meter):
 
     def __init__(self, device: torch.device):
         self.device = device
-        self.begin()
+        self.reset()
         self.base = self.now()
+        self.open: list[float] = []  # for each stage that has begun: the most before a stage inside it began or ended
 
     def begin(self) -> None:
+        self.open = [max(most, self.now()) for most in self.open]
+        self.reset()
+        self.open.append(0)
+
+    def end(self) -> float:
+        self.open = [max(most, self.now()) for most in self.open]
+        return self.open.pop() - self.base
+
+    def together(self, taken: Sequence[float]) -> float:
+        return max(taken)
+
+    def reset(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         elif MARK.exists():
             MARK.write_text("5")
 
-    def end(self) -> float:
-        return self.now() - self.base
-
     def now(self) -> int:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         return high_water()
-
-    def together(self, taken: Sequence[float]) -> float:
-        return max(taken)
 
 
 def high_water() -> int:
@@ -86,9 +93,9 @@ def here(order: dict[str, Any]) -> dict[str, float]:
         model.stand_still()
     model.ready()
     meter = Peak(model.device)
+    meter.begin()
     found = taken(lambda: model.act(task, files), model.parts(task), meter)
-    found["whole"] = max(*found.values(), meter.end())
-    return {stage: taken / MB for stage, taken in found.items()}
+    return {stage: most / MB for stage, most in (found | {"whole": meter.end()}).items()}
 
 
 if __name__ == "__main__":

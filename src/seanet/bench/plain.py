@@ -11,7 +11,7 @@ from functools import partial
 from torch import Tensor
 
 from seanet.detector import Detector
-from seanet.heads import Candidates, mean, of_class
+from seanet.heads import Candidates, Floor, mean, of_class
 from seanet.heads.edge_mask import ChannelAttention, EdgeAttentionMaskHead
 from seanet.heads.fcn_box import FullyConvBoxHead, Localised
 from seanet.rois import FusedPool
@@ -34,9 +34,14 @@ def make_plain(detector: Detector) -> None:
 
 
 def decode(
-    head: FullyConvBoxHead, crops: Tensor, rois: Rois, threshold: float, earlier: Sequence[Tensor] = ()
+    head: FullyConvBoxHead,
+    crops: Tensor,
+    rois: Rois,
+    threshold: float,
+    earlier: Sequence[Tensor] = (),
+    floor: Floor | None = None,
 ) -> Candidates:
-    """All RoIs, whatever their scores: suppression looks at the threshold again."""
+    """All RoIs, whatever their scores: suppression looks at threshold and number again."""
     logits, *localised = head(crops)
     return head.best(Localised(*localised), rois, mean([*(p[:, :, None] for p in earlier), logits.sigmoid()]))
 

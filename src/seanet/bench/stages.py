@@ -1,6 +1,6 @@
 """Watching the stages of a model from outside: callables are wrapped while it is measured, its own code knows nothing.
 
-A meter says what a stage took: seconds, bytes, multiplications.  Stages do not lie inside each other.
+A meter says what a stage took: seconds, bytes, multiplications.
 """
 
 from __future__ import annotations
@@ -37,42 +37,45 @@ class Meter(ABC):
 
     @abstractmethod
     def end(self) -> float:
-        """What was taken since ``begin``."""
+        """What was taken since the last ``begin`` that has not ended."""
 
     def together(self, taken: Sequence[float]) -> float:
         """Of several calls that make one stage."""
         return sum(taken)
 
 
-class Clock(Meter):
-    """Seconds, until the device has finished."""
+class Counter(Meter):
+    """Differences of what ``now`` says; what a stage inside another takes is not the outer one's."""
 
-    def __init__(self, device: torch.device):
-        self.device = device
+    def __init__(self, now: Callable[[], float]):
+        self.now = now
+        self.open: list[list[float]] = []  # for each stage that has begun: when, and what inner stages took
 
     def begin(self) -> None:
-        self.began = self.now()
+        self.open.append([self.now(), 0.0])
 
     def end(self) -> float:
-        return self.now() - self.began
+        began, inner = self.open.pop()
+        whole = self.now() - began
+        if self.open:
+            self.open[-1][1] += whole
+        return whole - inner
 
-    def now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+
+def seconds(device: torch.device) -> Callable[[], float]:
+    """A clock that waits until the device has finished."""
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         return time.perf_counter()
 
+    return now
 
-class Macs(Meter):
-    """Multiplications with an addition, in convolutions, matrix products and attention."""
 
-    def __init__(self, counter: FlopCounterMode):
-        self.counter = counter
-
-    def begin(self) -> None:
-        self.before = self.counter.get_total_flops()
-
-    def end(self) -> float:
-        return (self.counter.get_total_flops() - self.before) / 2
+def macs(counter: FlopCounterMode) -> Callable[[], float]:
+    """Multiplications with an addition so far, in convolutions, matrix products and attention."""
+    return lambda: counter.get_total_flops() / 2
 
 
 @contextmanager

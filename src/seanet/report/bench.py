@@ -49,7 +49,8 @@ def facts(found: Found) -> list[str]:
         f"{found['repeats']} turns after one of warming up.",
         f"{machine['device']}; torch {machine['torch']}, torchvision {machine['torchvision']}. "
         f"A large matrix product between the turns: {speeds}.",
-        "Ratios are medians over the turns; the first model is 1.00. Milliseconds are medians of a batch.",
+        "Ratios are medians over the turns; the first model is 1.00. Milliseconds are medians of a batch. GMAC count plain "
+        "convolutions: quicker forms of them may pass the peak.",
     ]
     numbers = {name: model["detections"] for name, model in found["models"].items() if "detections" in model}
     if numbers and min(numbers.values()) < 0.9 * max(numbers.values()):
