@@ -9,15 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seanet.data.bitmaps import Bitmap
-from seanet.evaluation import boundary, packed
-from seanet.evaluation.boundary import NAMES, Rim, band, band_widths, boundary_width, compare, rim_iou
+from seanet.evaluation import boundary, packed, rims
+from seanet.evaluation.boundary import NAMES, band, band_widths, boundary_width, compare
+from seanet.evaluation.runs import unpack
 
 WIDTHS = (1.0, 3.0, 8.0, 2.3, 4.7, 9.4)
 
 
-def boundary_iou(a: packed.Packed, b: packed.Packed, size: tuple[int, int]) -> float:
-    width = boundary_width(size)
-    return rim_iou(Rim.of(a, width), Rim.of(b, width))
+def boundary_iou(a: dict, b: dict) -> float:
+    height, width = a["size"]
+    masks = rims.stack(unpack([a["counts"], b["counts"]]), np.full(2, height))
+    bands = rims.rims(masks, np.full(2, boundary_width((height, width))))
+    return float(rims.ious(bands, np.array([0]), np.array([1]))[0])
 
 
 def blobs(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -121,7 +124,30 @@ def eroded(mask: np.ndarray, n: int) -> np.ndarray:
 def test_erosion(case, n):
     height, width, seed = case
     mask = blobs(np.random.default_rng(seed), height, width)
-    np.testing.assert_array_equal(dense(packed.erode(pack(mask), n), mask.shape), eroded(mask, n))
+    words = packed.eroded(pack(mask).cut((0, 0, width, -(-height // 64))), n)
+    np.testing.assert_array_equal(packed.unpack(words).bits[:height], eroded(mask, n))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(sizes, min_size=1, max_size=6), st.integers(1, 20))
+def test_many_masks_in_words_and_their_rims(cases, n):
+    """Of images of several heights, empty and full ones among them; all pairs of masks of one image."""
+    masks = [blobs(np.random.default_rng(seed), height, width) for height, width, seed in cases]
+    masks += [np.zeros_like(masks[0]), np.ones_like(masks[-1])]
+    masks += [shifted(mask, 2, 1) for mask in masks]
+    stack = rims.stack(unpack([rle(mask)["counts"] for mask in masks]), np.array([len(mask) for mask in masks]))
+    widths = np.arange(len(masks)) % 3 + n
+    bands = rims.rims(stack, widths)
+    wanted = [mask & ~eroded(mask, int(width)) for mask, width in zip(masks, widths, strict=True)]
+    for m, (mask, rim) in enumerate(zip(masks, wanted, strict=True)):
+        np.testing.assert_array_equal(dense(stack.mask(m), mask.shape), mask)
+        assert stack.mask(m).box == pack(mask).box
+        np.testing.assert_array_equal(dense(bands.mask(m), mask.shape), rim)
+    pairs = [(a, b) for a, x in enumerate(masks) for b, y in enumerate(masks) if x.shape == y.shape]
+    for of, which in ((stack, masks), (bands, wanted)):
+        found = rims.ious(of, *np.array(pairs).T)
+        overlap = [(which[a] & which[b]).sum() / max((which[a] | which[b]).sum(), 1) for a, b in pairs]
+        assert found == pytest.approx(overlap, abs=1e-12)
 
 
 @pytest.mark.parametrize("size", [(375, 500), (405, 540), (480, 640), (30, 40), (7, 9), (600, 800), (130, 66)])
@@ -132,7 +158,7 @@ def test_boundary_iou_is_the_librarys_and_by_hand(size):
         a = blobs(rng, *size)
         b = shifted(a, int(rng.integers(-5, 6)), int(rng.integers(-5, 6))) | (blobs(rng, *size) & (rng.random() < 0.3))
         theirs = [codec.rleToBoundary(rle(mask)) for mask in (a, b)]
-        found = boundary_iou(packed.pack_rle(rle(a)), pack(b), size)
+        found = boundary_iou(rle(a), rle(b))
         if size != (405, 540):
             assert found == pytest.approx(codec.iou([theirs[0]], [theirs[1]], [0])[0, 0], abs=1e-12)
         width = max(1, round(0.02 * math.hypot(*size)))
@@ -141,8 +167,9 @@ def test_boundary_iou_is_the_librarys_and_by_hand(size):
 
 
 def test_boundary_iou_of_nothing():
-    assert boundary_iou(packed.EMPTY, packed.EMPTY, (20, 20)) == 0
-    assert boundary_iou(packed.EMPTY, pack(np.ones((20, 20), bool)), (20, 20)) == 0
+    nothing, everything = rle(np.zeros((20, 20))), rle(np.ones((20, 20)))
+    assert boundary_iou(nothing, nothing) == 0
+    assert boundary_iou(nothing, everything) == 0
 
 
 def test_widths():

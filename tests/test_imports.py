@@ -49,7 +49,7 @@ WITHOUT_TORCH += [
 ]
 WITHOUT_TORCH += [
     f"evaluation.{name}"
-    for name in ("coco", "columns", "packed", "runs", "matching", "boundary", "pairs", "assess", "results")
+    for name in ("coco", "columns", "packed", "runs", "rims", "matching", "boundary", "pairs", "assess", "results")
 ]
 WITHOUT_TORCH += ["bench.contenders"]
 

@@ -1,6 +1,6 @@
 """All that is measured of results: AP of boxes, masks and boundaries, and every object's boundary.  Free of torch.
 
-Image by image: masks are packed while their image is at work, and a row for each object and detection stays.
+Some thousand masks at a time are bits of words; a row for each object and detection stays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from seanet.evaluation.coco import RANGES
 from seanet.evaluation.columns import Objects, Ranked, rows_in_image
 from seanet.evaluation.lvis import in_place_of_coco
 from seanet.evaluation.matching import LEAST, Hits, Near, hits, mask_areas, near_boxes, near_masks
-from seanet.evaluation.packed import pack_rle
 from seanet.evaluation.pairs import Pairs, empty_pairs, match, measure
 from seanet.evaluation.rims import ious, rims, stack
 from seanet.evaluation.runs import unpack
@@ -97,8 +96,7 @@ def _boundary_widths(data: CocoData) -> dict[str, float | int | None]:
 def lower(data: CocoData, objects: Objects, found: Ranked, near: Near, masks: list[dict]) -> Near:
     """Pairs of masks with Boundary IoU where it is smaller, of objects; a crowd region keeps its own."""
     iou = near.iou.copy()
-    sizes = np.array([(image.height, image.width) for image in data.images]).reshape(-1, 2)
-    widths = np.array([boundary_width((image.height, image.width)) for image in data.images])
+    sizes, widths = _sizes(data), np.array([boundary_width((i.height, i.width)) for i in data.images])
     rows = np.flatnonzero(~objects.crowd[near.truth])
     for part in (rows[begin : begin + AT_ONCE] for begin in range(0, len(rows), AT_ONCE)):
         truths, t = np.unique(near.truth[part], return_inverse=True)
@@ -113,29 +111,31 @@ def lower(data: CocoData, objects: Objects, found: Ranked, near: Near, masks: li
     return Near(near.found, near.truth, iou).at(np.flatnonzero(iou >= LEAST))
 
 
-def _pairs(
-    data: CocoData,
-    objects: Objects,
-    found: Ranked,
-    near: Near,
-    results: list[dict],
-    limit: int,
-) -> Pairs:
-    pairs = empty_pairs(data)
-    row_in_image = rows_in_image(data, results)
+def _pairs(data: CocoData, objects: Objects, found: Ranked, near: Near, results: list[dict], limit: int) -> Pairs:
+    """A row for each object, in the order of the data."""
+    pairs, row_in_image = empty_pairs(data), rows_in_image(data, results)
     near = near.at(np.flatnonzero(row_in_image[found.entry[near.found]] < limit))
     detection, iou = match(objects, found, near)
     order = np.lexsort((objects.number, objects.image))
     order = order[~objects.crowd[order]]
-    sizes = np.array([image.height * image.width for image in data.images])
-    pairs.outlined[:] = (
-        np.asarray(codec.area([objects.masks[g] for g in order.tolist()])) != sizes[objects.image[order]]
-    )
-    for row in np.flatnonzero(detection[order] >= 0).tolist():
-        g = order[row]
-        entry = found.entry[detection[g]]
-        image = data.images[objects.image[g]]
-        pairs.iou[row], pairs.result[row], pairs.score[row] = iou[g], row_in_image[entry], results[entry]["score"]
-        truth, mask = pack_rle(objects.masks[g]), pack_rle(results[entry]["segmentation"])
-        measure(pairs, row, truth, mask, (image.height, image.width))
+    sizes = _sizes(data)
+    area = np.asarray(codec.area([objects.masks[g] for g in order.tolist()]))
+    pairs.outlined[:] = area != sizes.prod(1)[objects.image[order]]
+    rows = np.flatnonzero(detection[order] >= 0)
+    g, entries = order[rows], found.entry[detection[order[rows]]]
+    pairs.iou[rows], pairs.result[rows] = iou[g], row_in_image[entries]
+    pairs.score[rows] = found.score[detection[g]]
+    for begin in range(0, len(rows), AT_ONCE):
+        part = slice(begin, begin + AT_ONCE)
+        texts = [objects.masks[k]["counts"] for k in g[part].tolist()]
+        texts += [results[e]["segmentation"]["counts"] for e in entries[part].tolist()]
+        image = objects.image[g[part]]
+        masks = stack(unpack(texts), np.tile(sizes[image, 0], 2))
+        for k, (row, size) in enumerate(zip(rows[part].tolist(), sizes[image].tolist(), strict=True)):
+            measure(pairs, row, masks.mask(k), masks.mask(len(image) + k), (size[0], size[1]))
     return pairs
+
+
+def _sizes(data: CocoData) -> np.ndarray:
+    """(I, 2) height and width."""
+    return np.array([(image.height, image.width) for image in data.images], np.int64).reshape(-1, 2)

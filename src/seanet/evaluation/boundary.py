@@ -1,6 +1,6 @@
 """How well two masks of one image agree at their boundaries.  W widths in pixels; J and C as in ``packed``.
 
-Boundary IoU is that of Cheng et al. (2021).  For the rest a mask is a region of pixel squares; its boundary is where it
+Boundary IoU is in ``rims``.  A mask is a region of pixel squares; its boundary is where it
 meets background inside the image, so the image's frame is none.  A pixel is as far from the boundary as its centre from
 the nearest square of the other side; the band of width w are the pixels within w.  With a straight edge moved by d < w:
 trimap accuracy 1 - d / 2w, IoU of the inner bands (w - d) / (w + d), boundary F one exactly when d is within tolerance,
@@ -21,12 +21,10 @@ from seanet.evaluation.packed import (
     Packed,
     Window,
     bits_of,
-    erode,
     moved_down,
     moved_right,
     moved_up,
     rows,
-    shared,
     unpack,
 )
 
@@ -51,27 +49,6 @@ def band_widths(size: Size) -> tuple[float, ...]:
     """The widths of ``NAMES`` in pixels: 1, 3, 8, then shares of the diagonal, at least one pixel each."""
     diagonal = math.hypot(*size)
     return PIXELS + tuple(max(share * diagonal, 1.0) for share in SHARES)
-
-
-@dataclass(frozen=True, slots=True)
-class Rim:
-    """The band of Boundary IoU: what erosion takes from a mask, and so along the image's frame too."""
-
-    band: Packed
-    pixels: int
-
-    @classmethod
-    def of(cls, mask: Packed, width: int) -> Rim:
-        core = erode(mask, width)
-        band = Packed(mask.words & ~core.words, mask.box) if core.words.size else mask
-        return cls(band, band.area)
-
-
-def rim_iou(a: Rim, b: Rim) -> float:
-    """Boundary IoU: that of two bands, 0 if both are empty.  Boundary AP takes the smaller of it and the mask IoU."""
-    common = shared(a.band, b.band)
-    union = a.pixels + b.pixels - common
-    return common / union if union else 0.0
 
 
 @dataclass(frozen=True, slots=True)

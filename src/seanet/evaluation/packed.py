@@ -154,16 +154,8 @@ def moved_right(words: np.ndarray, n: int) -> np.ndarray:
     return moved
 
 
-def erode(mask: Packed, n: int) -> Packed:
-    """Pixels whose square of 2n + 1 pixels a side lies within the mask; beyond the image there is none."""
-    x0, y0, x1, y1 = mask.box
-    if min(x1 - x0, y1 - y0) <= 2 * n:
-        return EMPTY
-    return Packed(eroded(mask.words, n), mask.box)
-
-
 def eroded(words: np.ndarray, n: int) -> np.ndarray:
-    """The same of (J, C) words; beyond them there is none."""
+    """Pixels whose square of 2n + 1 pixels a side lies within the mask; beyond the (J, C) words there is none."""
     words = moved_up(_run(words, 2 * n + 1, moved_down), n)
     return moved_right(_run(words, 2 * n + 1, moved_right), -n)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from seanet.evaluation.columns import spread
-from seanet.evaluation.packed import WORD, eroded
+from seanet.evaluation.packed import WORD, Packed, eroded
 from seanet.evaluation.runs import Runs
 
 AT_ONCE = 500_000  # words of pairs that are compared
@@ -43,6 +43,13 @@ class Stack:
     def pixels(self) -> np.ndarray:
         """(M,) of each mask."""
         return np.add.reduceat(np.bitwise_count(self.words), self.first, dtype=np.int64)
+
+    def mask(self, m: int) -> Packed:
+        x0, y0, x1, y1 = self.box[m].tolist()
+        columns, first = x1 - x0, int(self.first[m])
+        rows = -(-y1 // WORD) - y0 // WORD
+        words = self.words[first : first + columns * rows].reshape(columns, rows)
+        return Packed(np.ascontiguousarray(words.T), (x0, y0, x1, y1))
 
 
 def stack(runs: Runs, height: np.ndarray) -> Stack:
