@@ -1,6 +1,6 @@
 """Time and memory of scoring one file of results: ``seanet val`` beside pycocotools and faster-coco-eval.
 
-    .venv/bin/python benchmarks/evaluation.py --images 500 --repeat 3 --out benchmarks/evaluation.json
+    .venv/bin/python benchmarks/evaluation.py --images 5000 --repeat 3 --out benchmarks/evaluation.json
 
 The data are made up, the same for the same seed: images of 480 x 640 with seven objects of 80 classes on average, drawn as
 polygons, and 100 detections an image, most of them near an object, as run lengths.  Everybody reads the two files and computes
