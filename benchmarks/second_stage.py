@@ -6,13 +6,15 @@ RUN is the folder of a trained SEANet, IMAGES a folder of pictures.  1000 propos
 detected the mask head: above a score of .05, as ``seanet val`` does, or .5, as ``seanet predict`` does.  Plain: every tower
 sees every RoI, every mask has a channel for each class, and edges are predicted.  As it runs: what is counted while the
 model predicts.  The same at the width of ``seanet_r50`` with 80 classes is counted for as many RoIs and detections, since
-they are all that the arithmetic depends on; Mask R-CNN's heads have the same RoIs and detections.
+they are all that the arithmetic depends on; Mask R-CNN's heads have the same RoIs and detections.  On a CPU: as it runs
+with the quicker forms of ``seanet.cpu``, the transforms that these need included.
 GMAC are 10^9 multiplications with an addition, mean over the images; RoIAlign and NMS are left out.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from seanet.config import Config
+from seanet.cpu import Substitutes
 from seanet.data.images import read_image
 from seanet.data.loader import collate_images
 from seanet.data.transforms import fit
@@ -31,7 +34,7 @@ from seanet.predict import load
 from seanet.recipes import recipe
 from seanet.report.files import write_whole
 from seanet.streaming import find_images
-from seanet.types import Rois
+from seanet.types import Detections, Rois
 
 PROPOSALS, SCORES, CLASSES = 1000, (0.05, 0.5), 80
 
@@ -47,14 +50,19 @@ class Work:
     plain_mask: float
     box: float
     mask: float
+    cpu: float
 
     @property
     def ratio(self) -> float:
         return (self.plain_box + self.plain_mask) / (self.box + self.mask)
 
+    @property
+    def cpu_ratio(self) -> float:
+        return (self.plain_box + self.plain_mask) / self.cpu
 
-def gmac(run: Callable[[], Any]) -> float:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+
+def gmac(run: Callable[[], Any], forms: Any = nullcontext) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), forms():
         run()
     return counter.get_total_flops() / 2e9
 
@@ -78,6 +86,10 @@ def measured(detector: Detector, config: Config, path: Path) -> Work:
     found = detector.detect(features, rois, batch.sizes)
     hook.remove()
     crops = detector.box_pool(features, rois)
+
+    def whole() -> Detections:
+        return detector.with_masks(features, detector.detect(features, rois, batch.sizes), edges=False)
+
     return Work(
         len(rois),
         sum(seen),
@@ -86,12 +98,22 @@ def measured(detector: Detector, config: Config, path: Path) -> Work:
         plain_mask(detector.mask_head, detector.mask_pool(features, found.rois)),
         gmac(lambda: detector.detect(features, rois, batch.sizes)),
         gmac(lambda: detector.with_masks(features, found, edges=False)),
+        gmac(whole, Substitutes),
     )
 
 
 def at_width(name: str, rois: int, localised: int, detections: int) -> Work:
-    """The same for so many RoIs and detections of a recipe's heads; nothing is computed."""
-    with torch.device("meta"):
+    """The same for so many RoIs and detections of a recipe's heads."""
+    runs = parts_at_width(name, rois, localised, detections, "meta")
+    cpu = parts_at_width(name, rois, localised, detections, "cpu", Substitutes)
+    return Work(rois, localised, detections, *runs[:4], cpu[2] + cpu[3])
+
+
+def parts_at_width(
+    name: str, rois: int, localised: int, detections: int, device: str, forms: Any = nullcontext
+) -> Sequence[float]:
+    """GMAC of the box head and the mask head, plain, then as they run; on the device meta nothing is computed."""
+    with torch.device(device):
         detector = build(recipe(name), CLASSES).eval()
         (box,), mask, channels = detector.box_heads, detector.mask_head, detector.settings.backbone.channels
         small, few = (torch.empty(count, channels, box.size, box.size) for count in (rois, localised))
@@ -99,8 +121,9 @@ def at_width(name: str, rois: int, localised: int, detections: int) -> Work:
             torch.empty(detections, channels, mask.size, mask.size),
             torch.ones(detections, dtype=torch.int64),
         )
-        runs = gmac(lambda: (box.classify(small), box.localise(few))), gmac(lambda: mask.probability(large, labels))
-        return Work(rois, localised, detections, gmac(lambda: box(small)), plain_mask(mask, large), *runs)
+        plain = (gmac(lambda: box(small)), plain_mask(mask, large)) if device == "meta" else (0.0, 0.0)
+        box_runs = gmac(lambda: (box.classify(small), box.localise(few)), forms)
+        return *plain, box_runs, gmac(lambda: mask.probability(large, labels), forms)
 
 
 def mask_rcnn(name: str, rois: int, detections: int) -> float:
@@ -139,20 +162,28 @@ def count(run: Path, folder: Path, limit: int) -> list[dict[str, Any]]:
 
 
 def entry(work: Work) -> Mapping[str, float]:
-    return {name: round(value, 3) for name, value in {**asdict(work), "ratio": work.ratio}.items()}
+    return {
+        name: round(value, 3)
+        for name, value in {**asdict(work), "ratio": work.ratio, "cpu_ratio": work.cpu_ratio}.items()
+    }
 
 
 def lines(found: Mapping[str, Any]) -> Sequence[str]:
-    text = [
-        "| images | score | heads of | RoIs | localised | detections | plain GMAC | as it runs | ratio | Mask R-CNN |"
-    ]
-    text.append("|---|---:|---|---:|---:|---:|---:|---:|---:|---:|")
+    heads = "images score heads_of RoIs localised detections plain_GMAC as_it_runs ratio on_a_CPU ratio Mask_R-CNN"
+    text = [f"| {' | '.join(heads.split()).replace('_', ' ')} |"]
+    text.append("|---|---:|---|" + "---:|" * 9)
     for name, thresholds in found.items():
         for one in thresholds:
             for heads, w in one["heads"].items():
                 plain, runs = w["plain_box"] + w["plain_mask"], w["box"] + w["mask"]
                 cells = [f"{w[part]:.0f}" for part in ("rois", "localised", "detections")]
-                cells += [f"{plain:.1f}", f"{runs:.1f}", f"{w['ratio']:.2f}"]
+                cells += [
+                    f"{plain:.1f}",
+                    f"{runs:.1f}",
+                    f"{w['ratio']:.2f}",
+                    f"{w['cpu']:.1f}",
+                    f"{w['cpu_ratio']:.2f}",
+                ]
                 cells.append(f"{one['mask_rcnn_r50']:.1f}" if heads == "seanet_r50" else "")
                 text.append(f"| {name} | {one['score']} | `{heads}` | {' | '.join(cells)} |")
     return text

@@ -72,12 +72,14 @@ class NearestPool(Align):
     def forward(self, features: list[Tensor], rois: Rois) -> Float[Tensor, "r c s s"]:
         """features: 4 x (B, C, H_i, W_i), finest first."""
         boxes, level = indexed(rois), levels(rois.boxes)
-        crops = features[0].new_empty(len(boxes), features[0].shape[1], self.size, self.size)
-        parts = level.argsort(stable=True).split(counts(level, len(STRIDES)))
-        for feature, stride, rows in zip(features, STRIDES, parts, strict=True):
-            if len(rows):
-                crops[rows] = self.align(feature, boxes[rows], stride).to(crops.dtype)
-        return crops
+        order = level.argsort(stable=True)
+        parts = boxes[order].split(counts(level, len(STRIDES)))
+        crops = [
+            self.align(feature, part, stride)
+            for feature, stride, part in zip(features, STRIDES, parts, strict=True)
+            if len(part) or not len(boxes)
+        ]
+        return torch.cat(crops)[order.argsort()]
 
 
 class FusedPool(Align):
