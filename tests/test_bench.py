@@ -12,7 +12,7 @@ from torchvision.ops import box_iou
 
 from command import seanet
 from seanet.bench.calibrated import calibrate_head, settle, spread
-from seanet.bench.contenders import Contender, Setting, contenders, passing
+from seanet.bench.contenders import SURVIVORS, Contender, Setting, contenders, passing
 from seanet.bench.fixed import Proposals, around, dense, ellipse, photograph, samples, unit_boxes, write_photographs
 from seanet.bench.largest import largest_batch
 from seanet.bench.measure import files_of_turns, measure, summary
@@ -30,7 +30,7 @@ from seanet.report.bench import WHOLE, chart, lines, standing, write
 from seanet.rois import match_and_sample
 from seanet.types import Rois
 
-SMALL = Setting(size=(64, 96), proposals=50, detections=8, survivors=0.4, classes=4, objects=3)
+SMALL = Setting(size=(64, 96), proposals=50, detections=8, survivors=0.8, classes=4, objects=3)
 PLAIN = Execution(channels_last=False, winograd=False)
 
 
@@ -262,7 +262,7 @@ def test_plain_forms_find_the_same(name, tmp_path):
 
 
 def test_enough_proposals_pass_for_the_detections():
-    assert (passing(1000, 100), passing(1000, 300), passing(100, 100)) == (0.2, 0.6, 1)
+    assert (passing(1000, 100), passing(1000, 200), passing(100, 100)) == (SURVIVORS, 0.6, 1)
 
 
 @pytest.fixture(scope="module")

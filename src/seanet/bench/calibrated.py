@@ -22,7 +22,7 @@ from seanet.types import Batch, Rois
 
 SAMPLED = 300  # RoIs whose logits are looked at
 SPREAD = 3.0  # standard deviation of the logits of a class
-IOU = (0.75, 0.1)  # mean and standard deviation of the B-IoU that heads then predict
+IOU = (0.4, 0.2)  # mean and standard deviation of the B-IoU of cells: RoIs then rank by it as much as trained ones do
 
 
 @torch.no_grad()
@@ -71,7 +71,7 @@ def calibrate_cells(head: FullyConvBoxHead, crops: Tensor, score: float, survivo
         return
     sigmoid = head.settings.iou_activation == "sigmoid"
     inner = torch.cat((crops, head.box_tower(crops)), 1)
-    spread(head.iou, head.iou_tower(inner), *((math.log(IOU[0] / (1 - IOU[0])), 0.5) if sigmoid else IOU))
+    spread(head.iou, head.iou_tower(inner), *((math.log(IOU[0] / (1 - IOU[0])), 1.0) if sigmoid else IOU))
 
 
 def calibrate_softmax(layer: nn.Linear, inputs: Tensor, score: float, survivors: float) -> None:

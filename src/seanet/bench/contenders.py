@@ -17,7 +17,7 @@ THEIRS = "torchvision"
 # Backbones that torchvision's own builders make a Mask R-CNN of, by the last word of our recipes.
 COUNTERPARTS = {"r50": "resnet50", "r101": "resnet101", "x101": "resnext101_64x4d", "lite": "mobilenet_v2"}
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-SURVIVORS = 0.2
+SURVIVORS = 0.35  # of 1000 proposals 308 are then localised, of trained models' 344 (benchmarks/second_stage.json)
 SWITCHES = {"on": True, "off": False}
 
 
@@ -33,7 +33,7 @@ class Setting:
     detections: int = 100
     """Boxes of an image that the mask head sees."""
     survivors: float = SURVIVORS
-    """Share of the proposals with a class above the score threshold; trained models have a tenth to a third."""
+    """Share of the proposals with a class above the score threshold."""
     classes: int = 80
     objects: int = 8
     """Of a training image."""
@@ -48,7 +48,7 @@ class Setting:
 
 def passing(proposals: int, detections: int) -> float:
     """The share of the proposals that must pass for so many detections to be left by suppression."""
-    return min(max(SURVIVORS, 2 * detections / proposals), 1.0)
+    return min(max(SURVIVORS, 3 * detections / proposals), 1.0)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def bench(
         typer.Option(
             min=0,
             max=1,
-            help="Share of the proposals that random weights let pass the score threshold.  [0.2, or what twice the "
+            help="Share of the proposals that random weights let pass the score threshold.  [0.35, or three times what the "
             "detections need]",
         ),
     ] = None,

@@ -63,7 +63,10 @@ def tables(found: Found) -> list[Table]:
     """Time side by side, then all there is to know of each model."""
     head = ["stage", *(title for name in found["models"] for title in (name, "ratio"))]
     together = Table("Milliseconds of a batch, and ratios", head, side_by_side(found))
-    each = (Table(named(name, one), ["stage", *COLUMNS], rows(found, one)) for name, one in found["models"].items())
+    each = (
+        Table(named(name, one, found["setting"]["device"]), ["stage", *COLUMNS], rows(found, one))
+        for name, one in found["models"].items()
+    )
     return [together, *each]
 
 
@@ -104,12 +107,14 @@ def shown(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def named(name: str, model: Found) -> str:
+def named(name: str, model: Found, device: str) -> str:
     """A model's name and how it was run."""
     execution = model["execution"]
+    applied = {"channels last": execution["channels_last"]}
+    applied["winograd"] = execution["winograd"] and execution["compile"] == "none" and device == "cpu"
     words = [] if model["what"] in name else [model["what"]]
     words += [model["backbone"], execution["precision"]]
-    words += [key.replace("_", " ") for key in ("channels_last", "winograd") if execution[key]]
+    words += [word for word, holds in applied.items() if holds]
     words += [] if execution["compile"] == "none" else [f"compile {execution['compile']}"]
     words += ["plain forms"] if model["plain"] else []
     words += [f"{model['detections']:g} detections an image"] if "detections" in model else []
