@@ -1,14 +1,20 @@
 """How a model is run changes its results by rounding only, and what a device cannot do is said before any work."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
+from typer.testing import CliRunner
 
 from builders import batch_of, target
 from seanet.backbone import FrozenNorm
+from seanet.cli import app
 from seanet.config import Execution
 from seanet.errors import UserError
 from seanet.execution import PLAIN, require, running, tensor_float
@@ -51,14 +57,16 @@ def noise() -> torch.Tensor:
 
 
 def features(model: Model, execution: Execution, image: torch.Tensor) -> list[torch.Tensor]:
-    model.run_with(execution)
+    if model.execution != execution:
+        model.run_with(execution)
     with torch.no_grad(), running(execution, CPU):
         return model.detector.features(batch_of(image))[1]
 
 
 def heads(model: Model, execution: Execution, crops: dict[int, torch.Tensor]) -> list[torch.Tensor]:
     """Logits and ltrb of the box head, logits of the mask head."""
-    model.run_with(execution)
+    if model.execution != execution:
+        model.run_with(execution)
     detector = model.detector
     with torch.no_grad(), running(execution, CPU):
         outputs = [*detector.box_heads[0](crops[7]), *detector.mask_head(crops[14])]
@@ -101,15 +109,14 @@ def test_half_maps_take_half_the_memory(image):
     assert {f.dtype for f in features(ours, Execution(), image)} == {torch.float32}
 
 
-@pytest.mark.parametrize(("precision", "body"), [("bf16", torch.float32), ("fp16", torch.float16)])
-def test_mobilenet_is_spared_bf16(precision, body, image):
-    """Its maps are float32, the pyramid's are not."""
-    detector = model("seanet_lite").detector
-    with torch.no_grad(), running(Execution(precision), CPU):
-        maps = detector.backbone.body(image / 255)
-    assert {m.dtype for m in maps.values()} == {body}
-    plain = detector.backbone.body(image / 255)
-    assert torch.equal(maps["3"], plain["3"]) == (body == torch.float32)
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mobilenet_is_spared_halves(precision, image):
+    body = model("seanet_lite").detector.backbone.body
+    with torch.no_grad():
+        wanted = body(image / 255)
+        with running(Execution(precision, winograd=False), CPU):
+            found = body(image / 255)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
 def test_weights_set_the_layout_of_maps(image):
@@ -239,3 +246,30 @@ def test_training_settings_say_how_it_runs():
     assert recipe("seanet_lite").train.execution == Execution()
     with pytest.raises(UserError, match=r"train\.precision"):
         override(recipe("seanet_lite"), ["train.precision=fp8"])
+
+
+@pytest.mark.slow
+def test_sizes_of_images_and_numbers_of_rois_are_compiled_for_once():
+    """Square images are compiled for too, once: torch takes their sides for one number.  Heads may be compiled twice.
+
+    In a process of its own, as the checks of all annotations would be compiled here.
+    """
+    script = Path(__file__).with_name("compiling.py")
+    found = json.loads(subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout)
+    assert found["graphs of images"] == 2
+    heads = [graphs - 2 for graphs in found["graphs of heads"]]
+    assert heads[0] == heads[2] == 5  # of 5 parts; none for no RoI and for one
+    assert heads[-3] == heads[-1] <= 10
+    assert found["error"] < 1e-5
+
+
+def test_results_of_others_have_no_precision(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val.json").write_text("{}")
+    (tmp_path / "images").mkdir()
+    results = tmp_path / "results.json"
+    results.write_text("[]")
+    for option in (("--precision", "bf16"), ("--compile",)):
+        found = CliRunner().invoke(app, ["val", str(results), "--data", str(tmp_path), *option])
+        assert found.exit_code == 2
+        assert "are for checkpoints" in found.output
