@@ -74,7 +74,8 @@ class Backbone(nn.Module):
 class PreciseLayers(IntermediateLayerGetter):
     """Maps of MobileNetV2, in float32 whatever the precision of the run.
 
-    bf16 moves its maps by a tenth, which costs 3 points of box AP, and fp16 by a hundredth (benchmarks/precision.py).
+    bf16 moved the maps of a trained model by a tenth and fp16 by a hundredth; bf16 cost two models 0.9 and 3.3 points of box
+    AP on 16 images.
     """
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> OrderedDict[str, Tensor]:
