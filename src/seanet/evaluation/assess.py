@@ -125,14 +125,14 @@ def _pairs(data: CocoData, objects: Objects, found: Ranked, near: Near, results:
     g, entries = order[rows], found.entry[detection[order[rows]]]
     pairs.iou[rows], pairs.result[rows] = iou[g], row_in_image[entries]
     pairs.score[rows] = found.score[detection[g]]
-    for begin in range(0, len(rows), AT_ONCE):
-        part = slice(begin, begin + AT_ONCE)
+    # Those of images of one size are measured together.
+    by_size = np.lexsort(sizes[objects.image[g]].T)
+    for part in (by_size[begin : begin + AT_ONCE] for begin in range(0, len(rows), AT_ONCE)):
+        own = sizes[objects.image[g[part]]]
         texts = [objects.masks[k]["counts"] for k in g[part].tolist()]
         texts += [results[e]["segmentation"]["counts"] for e in entries[part].tolist()]
-        image = objects.image[g[part]]
-        masks = stack(unpack(texts), np.tile(sizes[image, 0], 2))
-        for k, (row, size) in enumerate(zip(rows[part].tolist(), sizes[image].tolist(), strict=True)):
-            measure(pairs, row, masks.mask(k), masks.mask(len(image) + k), (size[0], size[1]))
+        masks, n = stack(unpack(texts), np.tile(own[:, 0], 2)), len(part)
+        measure(pairs, rows[part], masks, np.arange(n), np.arange(n, 2 * n), own)
     return pairs
 
 

@@ -16,17 +16,9 @@ from functools import lru_cache
 import numpy as np
 
 from seanet.data.bitmaps import Bitmap
-from seanet.evaluation.packed import (
-    WORD,
-    Packed,
-    Window,
-    bits_of,
-    moved_down,
-    moved_right,
-    moved_up,
-    rows,
-    unpack,
-)
+from seanet.evaluation.columns import spread
+from seanet.evaluation.packed import WORD, Packed, bits_of, frame, moved_down, moved_right, moved_up, unpack
+from seanet.evaluation.rims import Stack
 
 RATIO = 0.02  # of the diagonal: the width of Boundary IoU
 NAMES = ("1px", "3px", "8px", "0.5%", "1%", "2%")
@@ -34,7 +26,10 @@ PIXELS = (1.0, 3.0, 8.0)
 SHARES = (0.005, 0.01, 0.02)
 COLUMNS = 4  # to either side that are searched, at least, before a point is compared with every target
 SEARCHES = 64  # targets that can be compared with a point in the time that searching a column takes
-FEW = 2**16  # distances that are simply all computed, and as many at a time
+FEW = 2**15  # distances at a time
+MANY = 2**20  # distances that are simply all computed
+SHORT = 1024  # coordinates below it have squares and products whose sums 32 bits hold without rounding
+AT_ONCE = 2**13  # words of windows
 
 Size = tuple[int, int]
 """Height and width of an image."""
@@ -53,49 +48,82 @@ def band_widths(size: Size) -> tuple[float, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Of a found mask with the truth.  What has no pixels to be measured on is NaN."""
+    """Of P found masks with the truth.  What has no pixels to be measured on is NaN."""
 
-    trimap: np.ndarray  # (W,) share of the truth's band, both sides of its boundary, that is labelled right
-    band_iou: np.ndarray  # (W,) of the two inner bands, each mask's own pixels along its own boundary
-    boundary_f: np.ndarray  # (W,) F of the boundary pixels within tolerance w
-    offset: float  # pixels; positive where the found boundary lies outside the truth
-    hausdorff95: float  # pixels; the larger of the two directed 95th percentiles
+    trimap: np.ndarray  # (P, W) share of the truth's band, both sides of its boundary, that is labelled right
+    band_iou: np.ndarray  # (P, W) of the two inner bands, each mask's own pixels along its own boundary
+    boundary_f: np.ndarray  # (P, W) F of the boundary pixels within tolerance w
+    offset: np.ndarray  # (P,) pixels; positive where the found boundary lies outside the truth
+    hausdorff95: np.ndarray  # (P,) pixels; the larger of the two directed 95th percentiles
 
 
-def compare(truth: Packed, found: Packed, size: Size, widths: tuple[float, ...]) -> Agreement:
-    """Agreement at each width; ``size`` is the image's."""
-    reach = math.floor(max(widths) + 0.5)
-    window = _window(truth, found, size, reach)
-    inside = rows(window[1], window[3], size[0])
-    masks = [truth.cut(window), found.cut(window)]
-    grounds = [~mask & inside for mask in masks]
-    near = dilate(np.stack([grounds[0], masks[0], grounds[1]], 2), widths)  # (W, J, C, 3)
-    inner, outer, own = near[..., 0] & masks[0], near[..., 1] & grounds[0], near[..., 2] & masks[1]
+def compare(masks: Stack, truth: np.ndarray, found: np.ndarray, size: Size, widths: tuple[float, ...]) -> Agreement:
+    """Agreement of pairs of masks, rows of both (P,), at each width; all are of images of one ``size``."""
+    nan = np.full((len(truth), len(widths)), math.nan)
+    agreement = Agreement(nan, nan.copy(), nan.copy(), nan[:, 0].copy(), nan[:, 0].copy())
+    windows = _windows(masks.box[truth], masks.box[found], size, math.floor(max(widths) + 0.5))
+    columns, rows = (windows[:, 2:] - windows[:, :2]).T
+    order = np.argsort(rows, kind="stable")
+    full = np.diff(np.cumsum((columns * rows)[order]) // AT_ONCE)
+    for own in np.split(order, np.flatnonzero(full | np.diff(rows[order])) + 1) if len(order) else ():
+        part = _compare(masks, truth[own], found[own], windows[own], size, widths)
+        for name in Agreement.__slots__:
+            getattr(agreement, name)[own] = getattr(part, name)
+    return agreement
+
+
+def _compare(
+    masks: Stack, truth: np.ndarray, found: np.ndarray, windows: np.ndarray, size: Size, widths: tuple[float, ...]
+) -> Agreement:
+    """The same in ``windows`` (P, 4) of equally many rows, which stand side by side so far apart that no band of one
+    reaches the next.
+    """
+    left, rows = windows[:, 0], windows[0, 3] - windows[0, 1]
+    columns = windows[:, 2] - left
+    ends = np.cumsum(columns + math.floor(max(widths) + 0.5))
+    first = np.append(0, ends[:-1])
+    a, b, inside = (np.zeros((rows, ends[-1]), np.uint64) for _ in range(3))
+    for words, which in ((a, truth), (b, found)):
+        masks.paste(which, words, first - left, windows[:, 1])
+    column, owner = spread(first, columns)
+    inside[:, column] = frame(0, -(-size[0] // WORD), size[0])[windows[owner, 1] + np.arange(rows)[:, None], 0]
+    grounds = inside & ~a, inside & ~b
+    distinct, place = np.unique(widths, return_inverse=True)
+    near = dilate(np.stack([grounds[0], a, grounds[1]], 2), tuple(distinct.tolist()))  # (W, J, C, 3)
+    inner, outer, own = near[..., 0] & a, near[..., 1] & grounds[0], near[..., 2] & b
     band = inner | outer
     with np.errstate(invalid="ignore"):
-        trimap = 1 - _counts(band & (masks[0] ^ masks[1])) / _counts(band)
-        iou = _counts(inner & own) / _counts(inner | own)
-    edges = [_edge(mask, ground) for mask, ground in zip(masks, grounds, strict=True)]
-    return Agreement(trimap, iou, *_edges_agree(edges[0], edges[1], bits_of(masks[0]), widths))
+        trimap = 1 - _counts(band & (a ^ b), first) / _counts(band, first)
+        iou = _counts(inner & own, first) / _counts(inner | own, first)
+    edges = Points.of(_edge(a, grounds[0]), first), Points.of(_edge(b, grounds[1]), first)
+    return Agreement(trimap[:, place], iou[:, place], *_edges_agree(*edges, a, widths))
 
 
 def band(mask: Packed, size: Size, width: float) -> Bitmap:
     """The pixels within ``width`` of a mask's boundary, on both sides."""
-    window = _window(mask, mask, size, math.floor(width + 0.5))
-    words = mask.cut(window)
-    ground = ~words & rows(window[1], window[3], size[0])
+    box = np.array([mask.box])
+    x0, j0, x1, j1 = _windows(box, box, size, math.floor(width + 0.5))[0].tolist()
+    words = mask.cut((x0, j0, x1, j1))
+    ground = ~words & frame(j0, j1, size[0])
     near = dilate(np.stack([ground, words], 2), (width,))[0]
-    return unpack((near[..., 0] & words) | (near[..., 1] & ground), window[0], window[1])
+    return unpack((near[..., 0] & words) | (near[..., 1] & ground), x0, j0)
 
 
-def _window(a: Packed, b: Packed, size: Size, reach: int) -> Window:
-    """Columns and words that hold the first mask with ``reach`` pixels around it and the second with one."""
-    boxes = [(m.box, r) for m, r in ((a, reach), (b, 1)) if m.words.size]
-    if not boxes:
-        return 0, 0, 0, 0
-    x0, y0 = (max(min(box[k] - r for box, r in boxes), 0) for k in (0, 1))
-    x1, y1 = (min(max(box[k + 2] + r for box, r in boxes), size[1 - k]) for k in (0, 1))
-    return x0, y0 // WORD, x1, -(-y1 // WORD)
+def _windows(truth: np.ndarray, found: np.ndarray, size: Size, reach: int) -> np.ndarray:
+    """Columns and words (P, 4) that hold the first mask with ``reach`` pixels around it and the second with one.
+
+    ``truth`` and ``found`` (P, 4) are their boxes, of no width where they are empty.
+    """
+    outwards = np.array([-1, -1, 1, 1])
+    grown = np.stack([truth + reach * outwards, found + outwards])
+    empty = np.stack([truth[:, 0] == truth[:, 2], found[:, 0] == found[:, 2]])[..., None]
+    limits = size[1], size[0]
+    low = np.where(empty, limits, grown[..., :2]).min(0).clip(0)
+    high = np.where(empty, 0, grown[..., 2:]).max(0).clip(None, limits)
+    windows = np.concatenate([low, high], 1) // (1, WORD, 1, 1)
+    windows[:, 3] = -(-windows[:, 3] // WORD)
+    windows[empty.all(0).ravel()] = 0
+    return windows
 
 
 @lru_cache(64)
@@ -126,9 +154,9 @@ def dilate(words: np.ndarray, widths: tuple[float, ...]) -> np.ndarray:
     return near
 
 
-def _counts(words: np.ndarray) -> np.ndarray:
-    """(W, J, C) -> (W,) pixels."""
-    return np.bitwise_count(words).sum((1, 2), dtype=np.int64)
+def _counts(words: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """(W, J, C), (P,) first columns -> (P, W) pixels."""
+    return np.add.reduceat(np.bitwise_count(words).sum(1, dtype=np.int64), first, axis=1).T
 
 
 def _edge(mask: np.ndarray, ground: np.ndarray) -> np.ndarray:
@@ -137,43 +165,91 @@ def _edge(mask: np.ndarray, ground: np.ndarray) -> np.ndarray:
     return mask & beside
 
 
+@dataclass(frozen=True, slots=True)
+class Points:
+    """The set pixels of P windows side by side, window by window, column by column."""
+
+    x: np.ndarray  # (n,) from the first window's first column
+    y: np.ndarray  # (n,)
+    local: np.ndarray  # (2, n) floats: x from the own window's first column, y
+    first: np.ndarray  # (P,) where each window's begin
+    number: np.ndarray  # (P,)
+
+    @classmethod
+    def of(cls, words: np.ndarray, first: np.ndarray) -> Points:
+        """``first`` (P,) is each window's column of the words (J, C)."""
+        x, y = np.divmod(np.flatnonzero(bits_of(words)), WORD * len(words))
+        begin = np.searchsorted(x, first)
+        number = np.diff(begin, append=len(x))
+        local = np.stack([x - np.repeat(first, number), y])
+        return cls(x, y, local.astype(np.float32 if local.max(initial=0) < SHORT else np.float64), begin, number)
+
+    def window(self, p: int) -> np.ndarray:
+        """(2, n) x and y of one window's."""
+        return self.local[:, self.first[p] : self.first[p] + self.number[p]]
+
+
 def _edges_agree(
-    truth: np.ndarray, found: np.ndarray, inside: np.ndarray, widths: tuple[float, ...]
-) -> tuple[np.ndarray, float, float]:
-    """F at each width, offset and the 95 % Hausdorff distance of two sets of boundary pixels, in words."""
-    a, b = np.flatnonzero(bits_of(truth)), np.flatnonzero(bits_of(found))
-    if not len(a) or not len(b):
-        return np.full(len(widths), 0.0 if len(a) or len(b) else math.nan), math.nan, math.nan
-    missed, strayed = nearest(a, b, inside.shape[1])
-    limits = np.square(widths)[:, None]
-    recall, precision = (missed <= limits).mean(1), (strayed <= limits).mean(1)
-    either = precision + recall
-    f = np.divide(2 * precision * recall, either, out=np.zeros(len(widths)), where=either > 0)
-    distances = np.sqrt(strayed)
-    offset = np.where(inside.ravel()[b], -distances, distances).mean()
-    return f, float(offset), max(_percentile(distances), _percentile(np.sqrt(missed)))
+    truth: Points, found: Points, inside: np.ndarray, widths: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """F at each width (P, W), offset (P,) and the 95 % Hausdorff distance (P,) of sets of boundary pixels.
 
-
-def _percentile(distances: np.ndarray) -> float:
-    """The 95th, linear between two values."""
-    place = 0.95 * (len(distances) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(distances) - 1)
-    parts = np.partition(distances, (low, high))
-    return float(parts[low] + (place - low) * (parts[high] - parts[low]))
-
-
-def nearest(a: np.ndarray, b: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Squared distance of each point to the nearest of the other set: of ``a`` to ``b``, and of ``b`` to ``a``.
-
-    Both hold x * height + y, rising, and at least one point.
+    ``inside`` (J, C) are the words of the true masks.
     """
-    p, q = (np.stack(np.divmod(keys, height)).astype(np.float64) for keys in (a, b))
-    if len(a) * len(b) <= FEW:
+    some, all_ = truth.number + found.number > 0, (truth.number > 0) & (found.number > 0)
+    f = np.repeat(np.where(some, 0.0, math.nan)[:, None], len(widths), 1)
+    offset, hausdorff = np.full(len(some), math.nan), np.full(len(some), math.nan)
+    both = np.flatnonzero(all_)
+    if len(both):
+        apart = [nearest(truth.window(p), found.window(p)) for p in both.tolist()]
+        missed, strayed = (np.concatenate(squared).astype(np.float64) for squared in zip(*apart, strict=True))
+        limits, number = np.square(widths)[:, None], (truth.number[both], found.number[both])
+        recall, precision = _means(missed <= limits, number[0]), _means(strayed <= limits, number[1])
+        either = precision + recall
+        f[both] = np.divide(2 * precision * recall, either, out=np.zeros_like(either), where=either > 0).T
+        own = np.repeat(all_, found.number)
+        x, y = found.x[own], found.y[own]
+        within = inside[y // WORD, x] >> (y % WORD).astype(np.uint64) & np.uint64(1)
+        offset[both] = _means(np.where(within, -1, 1) * np.sqrt(strayed), number[1])
+        hausdorff[both] = np.maximum(_percentile(missed, number[0]), _percentile(strayed, number[1]))
+    return f, offset, hausdorff
+
+
+def _means(values: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """(..., n) -> (..., P), of each window's ``number`` (P,) of points, one at least."""
+    return np.add.reduceat(values, np.cumsum(number) - number, axis=-1, dtype=np.float64) / number
+
+
+def _percentile(squared: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """The 95th of each window's distances, linear between two values; (n,) whole numbers, (P,) -> (P,)."""
+    apart = np.repeat(np.arange(len(number)) * (squared.max() + 1), number)
+    rising = np.sqrt(np.sort(squared + apart) - apart)
+    place = 0.95 * (number - 1)
+    low = np.floor(place).astype(np.int64)
+    first = np.cumsum(number) - number
+    parts = rising[first + low], rising[first + np.minimum(low + 1, number - 1)]
+    return parts[0] + (place - low) * (parts[1] - parts[0])
+
+
+def nearest(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distance of each point to the nearest of the other set: of ``p`` (2, n) to ``q`` (2, m), and of ``q`` to ``p``.
+
+    Both hold x and y, whole numbers from 0, by rising x and then y, and at least one point.
+    """
+    step = max(1, FEW // q.shape[1])
+    if p.shape[1] <= step:
         apart = _apart(p, q)
         return apart.min(1), apart.min(0)
+    if p.shape[1] * q.shape[1] <= MANY:
+        rows, columns = [], np.full(q.shape[1], np.inf, q.dtype)
+        for at in range(0, p.shape[1], step):
+            apart = _apart(p[:, at : at + step], q)
+            rows.append(apart.min(1))
+            np.minimum(columns, apart.min(0), out=columns)
+        return np.concatenate(rows), columns
     # Columns so far apart that a neighbour in another one is farther than anything real.
-    stride = 4 * (height + max(p[0, -1], q[0, -1]) + 1)
+    p, q = p.astype(np.float64), q.astype(np.float64)
+    stride = 4 * (max(p.max(), q.max()) + 1)
     return _one_way(p, q, stride), _one_way(q, p, stride)
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from seanet.config import Config
 from seanet.data.coco import Annotation, CocoData, ImageRecord, to_bitmap, to_rle
 from seanet.evaluation.assess import bands
-from seanet.evaluation.packed import Packed, pack_rle, shared
 from seanet.evaluation.pairs import Pairs, empty_pairs, measure
+from seanet.evaluation.rims import Stack, ious, stack
+from seanet.evaluation.runs import unpack
 from seanet.pasting import encode_rle, paste, paste_legacy
 
 if TYPE_CHECKING:
@@ -69,12 +70,14 @@ class FixedBoxes:
         size = image.height, image.width
         objects = outlined(image)
         best = draw(objects, size, 2 * self.config.mask.size, self.config.geometry)
-        for g, (annotation, found, possible) in enumerate(zip(objects, drawn, best, strict=True)):
-            truth = pack_rle(to_rle(annotation, *size))
-            for pairs, mask in ((self.pairs, found), (self.best, possible)):
-                pairs.result[self.row], pairs.score[self.row] = g, 1.0
-                _fill(pairs, self.row, truth, pack_rle(mask), size)
-            self.row += 1
+        rows, n = np.arange(self.row, self.row + len(objects)), len(objects)
+        if n:
+            truth = [to_rle(annotation, *size) for annotation in objects]
+            masks = stack(unpack([rle["counts"] for rle in (*truth, *drawn, *best)]), np.full(3 * n, size[0]))
+            for k, pairs in enumerate((self.pairs, self.best), 1):
+                pairs.result[rows], pairs.score[rows] = np.arange(n), 1.0
+                _fill(pairs, rows, masks, k * n + np.arange(n), size)
+        self.row += n
         self.images += 1
 
     def summary(self) -> dict[str, Any]:
@@ -87,11 +90,12 @@ class FixedBoxes:
         return {"mask_iou": float(pairs.iou.mean()), "bands": bands(self.data, pairs)}
 
 
-def _fill(pairs: Pairs, row: int, truth: Packed, found: Packed, size: Size) -> None:
-    both = shared(truth, found)
-    pairs.iou[row] = both / (truth.area + found.area - both)
-    pairs.outlined[row] = truth.area != size[0] * size[1]
-    measure(pairs, row, truth, found, size)
+def _fill(pairs: Pairs, rows: np.ndarray, masks: Stack, found: np.ndarray, size: Size) -> None:
+    """``found`` are rows of the masks, the first of which are the true ones."""
+    truth = np.arange(len(rows))
+    pairs.iou[rows] = ious(masks, truth, found)
+    pairs.outlined[rows] = masks.pixels[truth] != size[0] * size[1]
+    measure(pairs, rows, masks, truth, found, np.full((len(rows), 2), size))
 
 
 def outlined(image: ImageRecord) -> list[Annotation]:

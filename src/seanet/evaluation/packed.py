@@ -1,4 +1,4 @@
-"""Masks of one image as bits of words: moving a mask or counting what two share costs 1/64 of its pixels.
+"""Masks of one image as bits of words: moving a mask costs 1/64 of its pixels.
 
 J rows of words, C columns.  Bit b of word (j, c) is the pixel at x = x0 + c, y = 64 (j0 + j) + b of the image, so that
 masks of one image lie word on word.
@@ -31,7 +31,7 @@ class Packed:
 
     @property
     def area(self) -> int:
-        return count(self.words)
+        return int(np.bitwise_count(self.words).sum(dtype=np.int64))
 
     def cut(self, window: Window) -> np.ndarray:
         """Words of this mask in another window, which may reach past its own."""
@@ -102,26 +102,13 @@ def pack_runs(counts: np.ndarray, height: int) -> Packed:
     odd = np.bitwise_xor.accumulate(words >> np.uint64(63))
     words[1:] ^= -odd[:-1]
     words = np.ascontiguousarray(words[:-1].reshape(x1 - x0, j1 - j0).T)
-    return Packed(words & rows(j0, j1, height) if wraps else words, (x0, y0, x1, y1))
+    return Packed(words & frame(j0, j1, height) if wraps else words, (x0, y0, x1, y1))
 
 
-def rows(j0: int, j1: int, height: int) -> np.ndarray:
+def frame(j0: int, j1: int, height: int) -> np.ndarray:
     """(J, 1) words whose bits are set at the rows of an image of that height."""
     bits = np.arange(j0 * WORD, j1 * WORD) < height
     return np.packbits(bits, bitorder="little").view(np.uint64)[:, None]
-
-
-def count(words: np.ndarray) -> int:
-    return int(np.bitwise_count(words).sum(dtype=np.int64))
-
-
-def shared(a: Packed, b: Packed) -> int:
-    """Pixels of the intersection."""
-    (ax, aj, ax1, aj1), (bx, bj, bx1, bj1) = a.window, b.window
-    x0, j0, x1, j1 = max(ax, bx), max(aj, bj), min(ax1, bx1), min(aj1, bj1)
-    if x0 >= x1 or j0 >= j1:
-        return 0
-    return count(a.words[j0 - aj : j1 - aj, x0 - ax : x1 - ax] & b.words[j0 - bj : j1 - bj, x0 - bx : x1 - bx])
 
 
 def moved_down(words: np.ndarray, n: int) -> np.ndarray:

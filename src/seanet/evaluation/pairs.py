@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from seanet.data.coco import CocoData
-from seanet.evaluation.boundary import NAMES, band_widths, compare
+from seanet.evaluation.boundary import NAMES, Agreement, band_widths, compare
 from seanet.evaluation.columns import Objects, Ranked
 from seanet.evaluation.matching import Near, take
-from seanet.evaluation.packed import Packed
+from seanet.evaluation.rims import Stack
 
 MATCHED = np.array([0.5])
-MEASURES = ("trimap", "band_iou", "boundary_f")
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,17 @@ def match(objects: Objects, found: Ranked, near: Near) -> tuple[np.ndarray, np.n
     return detection, iou
 
 
-def measure(pairs: Pairs, row: int, truth: Packed, found: Packed, size: tuple[int, int]) -> None:
-    """Fill in how the boundary of a found object agrees with the truth's; ``pairs`` is still being made."""
-    agreement = compare(truth, found, size, tuple(pairs.widths[row].tolist()))
-    for name in (*MEASURES, "offset", "hausdorff95"):
-        getattr(pairs, name)[row] = getattr(agreement, name)
+def measure(
+    pairs: Pairs, rows: np.ndarray, masks: Stack, truth: np.ndarray, found: np.ndarray, sizes: np.ndarray
+) -> None:
+    """Fill in at ``rows`` (P,) how the boundaries of found objects agree with the truth's; ``pairs`` is still being made.
+
+    ``truth`` and ``found`` (P,) are rows of the masks, ``sizes`` (P, 2) those of their images.
+    """
+    kinds, group = np.unique(sizes, axis=0, return_inverse=True)
+    for kind, (height, width) in enumerate(kinds.tolist()):
+        own = np.flatnonzero(group.ravel() == kind)
+        size = height, width
+        agreement = compare(masks, truth[own], found[own], size, band_widths(size))
+        for name in Agreement.__slots__:
+            getattr(pairs, name)[rows[own]] = getattr(agreement, name)

@@ -51,6 +51,13 @@ class Stack:
         words = self.words[first : first + columns * rows].reshape(columns, rows)
         return Packed(np.ascontiguousarray(words.T), (x0, y0, x1, y1))
 
+    def paste(self, masks: np.ndarray, words: np.ndarray, right: np.ndarray, up: np.ndarray) -> None:
+        """Write some masks, rows (N,), into empty words (J, C): columns of pixels go to the right, words of rows up."""
+        rows = self.rows[masks]
+        place, owner = spread(self.first[masks], self.columns[masks] * rows)
+        column, row = np.divmod(place - self.first[masks][owner], rows[owner])
+        words[row + (self.top[masks] - up)[owner], column + (self.box[masks, 0] + right)[owner]] = self.words[place]
+
 
 def stack(runs: Runs, height: np.ndarray) -> Stack:
     """Masks of images of ``height`` (M,), which are sound; by flips of bits as ``packed.pack_runs`` has them."""
