@@ -364,6 +364,6 @@ def test_nearest(n, m, height, seed):
             patch.setattr(boundary, "FEW", few)
             patch.setattr(boundary, "MANY", many)
             patch.setattr(boundary, "SEARCHES", searches)
-            found = boundary.nearest(points.astype(np.float32), targets.astype(np.float32))
+            found = boundary.nearest(boundary.lifted(*points), boundary.lifted(*targets))
             np.testing.assert_array_equal(found[0], apart.min(1))
             np.testing.assert_array_equal(found[1], apart.min(0))

@@ -27,7 +27,8 @@ SHARES = (0.005, 0.01, 0.02)
 COLUMNS = 4  # to either side that are searched, at least, before a point is compared with every target
 SEARCHES = 64  # targets that can be compared with a point in the time that searching a column takes
 FEW = 2**15  # distances at a time
-MANY = 2**20  # distances that are simply all computed
+MANY = 2**24  # distances that are simply all computed
+LIFTED = np.array([[-2, 0, 0, 0], [0, -2, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
 SHORT = 1024  # coordinates below it have squares and products whose sums 32 bits hold without rounding
 AT_ONCE = 2**13  # words of windows
 
@@ -171,7 +172,7 @@ class Points:
 
     x: np.ndarray  # (n,) from the first window's first column
     y: np.ndarray  # (n,)
-    local: np.ndarray  # (2, n) floats: x from the own window's first column, y
+    lifted: np.ndarray  # (n, 4) as ``lifted`` has them, x from the own window's first column
     first: np.ndarray  # (P,) where each window's begin
     number: np.ndarray  # (P,)
 
@@ -181,12 +182,20 @@ class Points:
         x, y = np.divmod(np.flatnonzero(bits_of(words)), WORD * len(words))
         begin = np.searchsorted(x, first)
         number = np.diff(begin, append=len(x))
-        local = np.stack([x - np.repeat(first, number), y])
-        return cls(x, y, local.astype(np.float32 if local.max(initial=0) < SHORT else np.float64), begin, number)
+        return cls(x, y, lifted(x - np.repeat(first, number), y), begin, number)
 
     def window(self, p: int) -> np.ndarray:
-        """(2, n) x and y of one window's."""
-        return self.local[:, self.first[p] : self.first[p] + self.number[p]]
+        """One window's, lifted."""
+        return self.lifted[self.first[p] : self.first[p] + self.number[p]]
+
+
+def lifted(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Points as (n, 4) x, y, x^2 + y^2, 1, of which |p - q|^2 = p LIFTED q is a product of matrices.
+
+    Whole numbers from 0, of which floats hold all sums.
+    """
+    kind = np.float32 if max(x.max(initial=0), y.max(initial=0)) < SHORT else np.float64
+    return np.stack([x, y, x * x + y * y, np.ones_like(x)], 1).astype(kind)
 
 
 def _edges_agree(
@@ -232,41 +241,32 @@ def _percentile(squared: np.ndarray, number: np.ndarray) -> np.ndarray:
 
 
 def nearest(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Squared distance of each point to the nearest of the other set: of ``p`` (2, n) to ``q`` (2, m), and of ``q`` to ``p``.
+    """Squared distance of each point to the nearest of the other set: of ``p`` to ``q``, and of ``q`` to ``p``.
 
-    Both hold x and y, whole numbers from 0, by rising x and then y, and at least one point.
+    Both are ``lifted``, by rising x and then y, and hold at least one point.
     """
-    step = max(1, FEW // q.shape[1])
-    if p.shape[1] <= step:
-        apart = _apart(p, q)
-        return apart.min(1), apart.min(0)
-    if p.shape[1] * q.shape[1] <= MANY:
-        rows, columns = [], np.full(q.shape[1], np.inf, q.dtype)
-        for at in range(0, p.shape[1], step):
-            apart = _apart(p[:, at : at + step], q)
-            rows.append(apart.min(1))
-            np.minimum(columns, apart.min(0), out=columns)
-        return np.concatenate(rows), columns
-    # Columns so far apart that a neighbour in another one is farther than anything real.
-    p, q = p.astype(np.float64), q.astype(np.float64)
-    stride = 4 * (max(p.max(), q.max()) + 1)
-    return _one_way(p, q, stride), _one_way(q, p, stride)
-
-
-def _apart(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """All squared distances, (2, n) and (2, m) -> (n, m): |p|^2 - 2 p q + |q|^2, of whole numbers that floats hold."""
-    left = np.stack([*p, np.square(p).sum(0), np.ones_like(p[0])], 1)
-    return left @ np.stack([*(-2 * q), np.ones_like(q[0]), np.square(q).sum(0)])
+    if len(p) * len(q) > MANY:
+        p, q = p[:, :2].astype(np.float64), q[:, :2].astype(np.float64)
+        # Columns so far apart that a neighbour in another one is farther than anything real.
+        stride = 4 * (max(p.max(), q.max()) + 1)
+        return _one_way(p, q, stride), _one_way(q, p, stride)
+    left, step = p @ LIFTED.astype(p.dtype), max(1, FEW // len(q))
+    rows, columns = [], np.full(len(q), np.inf, q.dtype)
+    for begin in range(0, len(p), step):
+        apart = left[begin : begin + step] @ q.T
+        rows.append(apart.min(1))
+        np.minimum(columns, apart.min(0), out=columns)
+    return np.concatenate(rows), columns
 
 
 def _one_way(points: np.ndarray, targets: np.ndarray, stride: float) -> np.ndarray:
     """Within one column the nearest is a neighbour in the sorted list, and some columns to both sides settle most points;
     those that are still farther from all targets are compared with every one.
     """
-    keys = np.concatenate([[-math.inf], targets[0] * stride + targets[1], [math.inf]])
-    places = points[0] * stride + points[1]
+    keys = np.concatenate([[-math.inf], targets @ (stride, 1), [math.inf]])
+    places = points @ (stride, 1)
     best = np.full(len(places), np.inf)
-    active, most = np.arange(len(places)), max(COLUMNS, targets.shape[1] // SEARCHES)
+    active, most = np.arange(len(places)), max(COLUMNS, len(targets) // SEARCHES)
     for k in range(most + 1):
         active = active[best[active] > k**2]
         if not len(active):
@@ -276,7 +276,7 @@ def _one_way(points: np.ndarray, targets: np.ndarray, stride: float) -> np.ndarr
             apart = np.minimum(place - keys[after - 1], keys[after] - place)
             best[active] = np.minimum(best[active], apart**2 + k**2)
     far = np.flatnonzero(best > most**2)
-    step = max(1, FEW // targets.shape[1])
+    step = max(1, FEW // len(targets))
     for part in (far[at : at + step] for at in range(0, len(far), step)):
-        best[part] = _apart(points[:, part], targets).min(1)
+        best[part] = np.square(points[part, None] - targets).sum(2).min(1)
     return best

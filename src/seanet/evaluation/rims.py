@@ -60,7 +60,7 @@ class Stack:
 
 
 def stack(runs: Runs, height: np.ndarray) -> Stack:
-    """Masks of images of ``height`` (M,), which are sound; by flips of bits as ``packed.pack_runs`` has them."""
+    """Masks of images of ``height`` (M,), which are sound."""
     starts, stops, owner = _filled(runs)
     tall = height[owner]
     (left, above), (right, below) = np.divmod(starts, tall), np.divmod(stops - 1, tall)
@@ -68,20 +68,29 @@ def stack(runs: Runs, height: np.ndarray) -> Stack:
     flat = Stack(np.zeros(0, np.uint64), np.zeros(0, np.int64), box)
     lengths = flat.columns * flat.rows + 1
     first = np.cumsum(lengths) - lengths
-    stride, origin = (
-        (WORD * flat.rows)[owner],
-        (WORD * (first - flat.top))[owner] - (box[:, 0] * WORD * flat.rows)[owner],
-    )
-    flips = origin + np.concatenate([[left * stride + above], [right * stride + below + 1]])
-    words = np.zeros(int(lengths.sum()), np.uint64)
-    np.bitwise_xor.at(words, flips.ravel() >> 6, np.uint64(1) << (flips.ravel() & 63).astype(np.uint64))
-    for step in (1, 2, 4, 8, 16, 32):
-        words ^= words << np.uint64(step)
-    odd = np.bitwise_xor.accumulate(words >> np.uint64(63))
-    words[1:] ^= -odd[:-1]
-    found = replace(flat, words=words, first=first)
+    stride, origin = WORD * flat.rows, WORD * (first - flat.top - box[:, 0] * flat.rows)
+    ends = np.stack([left * stride[owner] + above, right * stride[owner] + below + 1], 1)
+    found = replace(flat, words=_between((ends + origin[owner, None]).ravel(), int(lengths.sum())), first=first)
     _cut(found, np.flatnonzero(wraps), height)
     return found
+
+
+def _between(ends: np.ndarray, number: int) -> np.ndarray:
+    """``number`` words whose bits are set from the first to before the second of the ``ends``, the third to the fourth ...
+
+    Those of one word alone are 2 to the power of the second less 2 to the power of the first; what begins further left
+    takes one from the word.
+    """
+    words, odd = np.zeros(number, np.uint64), np.zeros(number, bool)
+    powers = np.uint64(1) << (ends & 63).astype(np.uint64)
+    powers[::2] = -powers[::2]
+    word = ends >> 6
+    begin = np.flatnonzero(np.diff(word, prepend=-1))
+    if len(begin):
+        words[word[begin]] = np.add.reduceat(powers, begin)
+        odd[word[begin]] = np.diff(begin, append=len(word)) & 1
+        words[1:] -= np.logical_xor.accumulate(odd)[:-1]
+    return words
 
 
 def _filled(runs: Runs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
