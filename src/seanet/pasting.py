@@ -8,10 +8,35 @@ inside or all outside, so are they.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 STRIP = 2**18  # pixels of a strip, if that is more than the width of a cell
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Where the n pixels of one axis lie between the centres of cells: after ``cell``, by ``part`` of the way to ``after``."""
+
+    first: int  # pixel of the image
+    cell: np.ndarray  # (n,)
+    after: np.ndarray  # (n,)
+    part: np.ndarray  # (n,) float32 in 0..1
+
+    def __len__(self) -> int:
+        return len(self.cell)
+
+    def __getitem__(self, keep: np.ndarray | slice) -> Taps:
+        return Taps(self.first, self.cell[keep], self.after[keep], self.part[keep])
+
+    def between(self, values: np.ndarray) -> np.ndarray:
+        """Rows (M, k) of cells -> (n, k) of pixels.  Not as a product of matrices, whose threads cost more than they do."""
+        values = np.ascontiguousarray(values)
+        pixels = values[self.cell]
+        pixels *= (1 - self.part)[:, None]
+        pixels += values[self.after] * self.part[:, None]
+        return pixels
 
 
 def paste(cells: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
@@ -20,26 +45,23 @@ def paste(cells: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[np
     Only pixels whose centre lies in the box have a value; beyond the outermost centres the outermost cells go on.
     Returns (h, w) float32 and the column and row of the first pixel.
     """
-    rows, columns, left, top = _weights(cells, box, size)
-    return rows @ cells @ columns.T, left, top
+    rows, columns = _taps(cells, box, size)
+    return columns.between(rows.between(cells).T).T, columns.first, rows.first
 
 
-def _weights(cells: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Interpolation of the rows (h, M) and columns (w, M) of a window, and the column and row of its first pixel."""
+def _taps(cells: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[Taps, Taps]:
+    """Of the rows and of the columns of a box's window."""
     x0, y0, x1, y1 = (float(side) for side in box)
-    rows, top = _interpolation(y0, y1, cells.shape[0], size[0])
-    columns, left = _interpolation(x0, x1, cells.shape[1], size[1])
-    return rows, columns, left, top
+    return _along(y0, y1, cells.shape[0], size[0]), _along(x0, x1, cells.shape[1], size[1])
 
 
-def _interpolation(low: float, high: float, cells: int, limit: int) -> tuple[np.ndarray, int]:
-    """Weights (pixels, cells) along one axis, and the first pixel."""
+def _along(low: float, high: float, cells: int, limit: int) -> Taps:
     first = max(int(np.ceil(low - 0.5)), 0)
     last = min(int(np.ceil(high - 0.5)), limit)
     centres = np.arange(first, max(last, first), dtype=np.float32) + 0.5
-    position = (centres - low) / max(high - low, 1e-6) * cells - 0.5
-    distance = np.abs(np.clip(position, 0, cells - 1)[:, None] - np.arange(cells, dtype=np.float32))
-    return np.clip(1 - distance, 0, None).astype(np.float32), first
+    position = ((centres - low) / max(high - low, 1e-6) * cells - 0.5).clip(0, cells - 1)
+    cell = position.astype(np.int64)
+    return Taps(first, cell, np.minimum(cell + 1, cells - 1), (position - cell).astype(np.float32))
 
 
 def paste_legacy(cells: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
@@ -59,19 +81,19 @@ def paste_bits(
     cells: np.ndarray, box: np.ndarray, size: tuple[int, int], threshold: float
 ) -> tuple[np.ndarray, int, int]:
     """Where the pasted cells reach the threshold: (h, w) bool and the column and row of the first pixel."""
-    rows, columns, left, top = _weights(cells, box, size)
+    rows, columns = _taps(cells, box, size)
     bits = np.empty((len(rows), len(columns)), bool)
     for part, drawn, kept in _strips(cells, rows, columns, threshold):
         bits[:, part] = np.repeat(drawn, np.diff(kept, append=len(rows)), axis=1).T
-    return bits, left, top
+    return bits, columns.first, rows.first
 
 
 def paste_rle(cells: np.ndarray, box: np.ndarray, size: tuple[int, int], threshold: float) -> dict:
     """COCO's compressed RLE of what ``paste_bits`` gives, without the bits."""
-    rows, columns, left, top = _weights(cells, box, size)
-    strips = _strips(cells, rows, columns, threshold)
+    rows, columns = _taps(cells, box, size)
     flips = [
-        _flips(drawn, np.append(kept, len(rows)) + top, left + part.start, size[0]) for part, drawn, kept in strips
+        _flips(drawn, np.append(kept, len(rows)) + rows.first, columns.first + part.start, size[0])
+        for part, drawn, kept in _strips(cells, rows, columns, threshold)
     ]
     return _rle_of_flips(np.concatenate([np.zeros(0, np.int64), *flips]), size)
 
@@ -83,7 +105,7 @@ def encode_rle(bits: np.ndarray, left: int, top: int, size: tuple[int, int]) -> 
 
 
 def _strips(
-    cells: np.ndarray, rows: np.ndarray, columns: np.ndarray, threshold: float
+    cells: np.ndarray, rows: Taps, columns: Taps, threshold: float
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Columns of a window, their bits (w', n) column by column, and the n rows that these are of.
 
@@ -92,19 +114,21 @@ def _strips(
     step = max(STRIP // max(len(rows), 1), len(columns) // cells.shape[1], 1)
     for start in range(0, len(columns), step):
         part = columns[start : start + step]
-        kept = _rows_to_draw(rows, cells[:, part.any(0)] >= threshold)
-        yield slice(start, start + len(part)), part @ (rows[kept] @ cells).T >= threshold, kept
+        kept = _rows_to_draw(rows, cells[:, part.cell[0] : part.after[-1] + 1] >= threshold)
+        yield slice(start, start + len(part)), part.between(rows[kept].between(cells).T) >= threshold, kept
 
 
-def _rows_to_draw(rows: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Rows of pixels, (h, M) weights, that are not sure to repeat the one before; ``above``: (M, m) cells, 0 or 1.
+def _rows_to_draw(rows: Taps, above: np.ndarray) -> np.ndarray:
+    """Rows of pixels that are not sure to repeat the one before; ``above``: (M, m) cells, 0 or 1.
 
     Between cells that all lie above the threshold, or all below, so does every pixel.
     """
-    touched = rows > 0
-    sure_above, sure_below = ~(touched @ ~above.all(1)), ~(touched @ above.any(1))
-    repeats = (sure_above[1:] & sure_above[:-1]) | (sure_below[1:] & sure_below[:-1])
-    return np.flatnonzero(np.concatenate([np.ones(min(len(rows), 1), bool), ~repeats]))
+    repeats = np.zeros(len(rows), bool)
+    for side in (above, ~above):
+        agreed: np.ndarray = np.all(side, axis=1)
+        sure = agreed[rows.cell] & agreed[rows.after]
+        repeats[1:] |= sure[1:] & sure[:-1]
+    return np.flatnonzero(~repeats)
 
 
 def _flips(bits: np.ndarray, rows: np.ndarray, left: int, height: int) -> np.ndarray:
