@@ -156,3 +156,19 @@ def test_halves_and_adaptive_samples_stay(monkeypatch):
     with cpu.Substitutes():
         roi_align(x, torch.tensor([[0, 1.0, 2, 20, 30]]), 7, 1.0, -1, True)
     assert not used
+
+
+def test_threads_share_the_chunks():
+    """The same, with any number of them; their settings stay their own."""
+    x, w = torch.randn(70, 4, 13, 9, requires_grad=True), torch.randn(5, 4, 3, 3, requires_grad=True)
+    threads, found = torch.get_num_threads(), []
+    for many in (1, 1000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(winograd, "MANY", many)
+            patch.setattr(winograd, "TILES", 8)
+            y = conv3x3(x, w)
+            found.append((y, *gradients(y, x, w)))
+    assert all(close(a, b, 1e-5) for a, b in zip(*found, strict=True))
+    assert torch.get_num_threads() == threads
+    with torch.inference_mode():
+        assert torch.equal(conv3x3(x, w), found[1][0])

@@ -7,9 +7,10 @@ product over channels.  An identity but for rounding, about 1e-5 of the largest 
 N images, C channels in, K out, T tiles of a chunk.  Maps in channels-last memory cost no copy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 SIDE, WINDOW = 4, 6
+MANY = 4  # chunks of a thread from which it works for itself
 TILES = 128  # of a chunk: its 36 x 128 x 256 floats stay near the processor, and matrix products are still large
 B = (
     (4, 0, -5, 0, 1, 0),
@@ -35,6 +37,8 @@ G = (
     (0, 0, 1),
 )
 A = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+
+T = TypeVar("T")
 
 
 def conv3x3(
@@ -79,22 +83,26 @@ def chunks(images: int, height: int, width: int, tiles: int) -> Iterator[Chunk]:
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     n, _, height, width = x.shape
-    k, across = len(weight), -(-width // SIDE)
-    filters, spaces = _to_filters(weight), Spaces(x)
+    k, across, filters = len(weight), -(-width // SIDE), _to_filters(weight)
     y = torch.empty((n, k, height, width), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     pixels, outputs = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
-    for chunk in chunks(n, height, width, TILES):
-        t = spaces.transformed(pixels, chunk)
-        product = spaces.take("product", 36, t.shape[1], k)
-        torch.bmm(t, filters, out=product)
-        tiles = spaces.take("out", 16, t.shape[1] * k)
-        torch.mm(_matrix("A"), product.view(36, -1), out=tiles)
-        if bias is not None:
-            tiles.view(-1, k).add_(bias)
-        part = outputs[chunk.images, chunk.top : chunk.top + SIDE * chunk.rows]
-        whole = spaces.take("whole", len(part), chunk.rows, SIDE, across, SIDE, k)
-        whole.copy_(tiles.view(SIDE, SIDE, len(part), chunk.rows, across, k).permute(2, 3, 0, 4, 1, 5))
-        part.copy_(whole.view(len(part), SIDE * chunk.rows, SIDE * across, k)[:, : part.shape[1], :width])
+
+    def work(own: list[Chunk]) -> None:
+        spaces = Spaces(x)
+        for chunk in own:
+            t = spaces.transformed(pixels, chunk)
+            product = spaces.take("product", 36, t.shape[1], k)
+            torch.bmm(t, filters, out=product)
+            tiles = spaces.take("out", 16, t.shape[1] * k)
+            torch.mm(_matrix("A"), product.view(36, -1), out=tiles)
+            if bias is not None:
+                tiles.view(-1, k).add_(bias)
+            part = outputs[chunk.images, chunk.top : chunk.top + SIDE * chunk.rows]
+            whole = spaces.take("whole", len(part), chunk.rows, SIDE, across, SIDE, k)
+            whole.copy_(tiles.view(SIDE, SIDE, len(part), chunk.rows, across, k).permute(2, 3, 0, 4, 1, 5))
+            part.copy_(whole.view(len(part), SIDE * chunk.rows, SIDE * across, k)[:, : part.shape[1], :width])
+
+    shared(work, list(chunks(n, height, width, TILES)))
     return y
 
 
@@ -102,20 +110,41 @@ def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     n, c, height, width = x.shape
     k, across = gradient.shape[1], -(-width // SIDE)
     pixels, slopes = x.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)
-    total = x.new_zeros(36, c, k)
-    spaces = Spaces(x)
-    for chunk in chunks(n, height, width, 4 * TILES):
-        t = spaces.transformed(pixels, chunk)
-        part = slopes[chunk.images, chunk.top : chunk.top + SIDE * chunk.rows]
-        missing = SIDE * chunk.rows - part.shape[1]
-        part = F.pad(part, (0, 0, 0, across * SIDE - width, 0, missing))
-        count = part.shape[0]
-        tiles = spaces.take("slopes", SIDE, SIDE, count, chunk.rows, across, k)
-        tiles.copy_(part.view(count, chunk.rows, SIDE, across, SIDE, k).permute(2, 4, 0, 1, 3, 5))
-        product = spaces.take("product", 36, t.shape[1] * k)
-        torch.mm(_matrix("A").T, tiles.view(16, -1), out=product)
-        total.baddbmm_(t.transpose(1, 2), product.view(36, -1, k))
+
+    def work(own: list[Chunk]) -> Tensor:
+        spaces, total = Spaces(x), x.new_zeros(36, c, k)
+        for chunk in own:
+            t = spaces.transformed(pixels, chunk)
+            part = slopes[chunk.images, chunk.top : chunk.top + SIDE * chunk.rows]
+            part = F.pad(part, (0, 0, 0, across * SIDE - width, 0, SIDE * chunk.rows - part.shape[1]))
+            tiles = spaces.take("slopes", SIDE, SIDE, len(part), chunk.rows, across, k)
+            tiles.copy_(part.view(len(part), chunk.rows, SIDE, across, SIDE, k).permute(2, 4, 0, 1, 3, 5))
+            product = spaces.take("product", 36, t.shape[1] * k)
+            torch.mm(_matrix("A").T, tiles.view(16, -1), out=product)
+            total.baddbmm_(t.transpose(1, 2), product.view(36, -1, k))
+        return total
+
+    total = torch.stack(shared(work, list(chunks(n, height, width, 4 * TILES)))).sum(0)
     return (_matrix("G").T @ total.view(36, -1)).view(3, 3, c, k).permute(3, 2, 0, 1)
+
+
+def shared(work: Callable[[list[Chunk]], T], every: list[Chunk]) -> list[T]:
+    """What ``work`` gives for the chunks, a share for each of torch's threads where there are many.
+
+    Threads that go through a chunk together wait for each other after each of its steps, and where other programs want the
+    processor too they wait long: ten times as long as the work, on two cores that loaders of images share.
+    """
+    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
+    if len(every) < MANY * threads:
+        return [work(every)]
+
+    def alone(own: list[Chunk]) -> T:
+        torch.set_num_threads(1)  # of this thread
+        with torch.inference_mode(inference), torch.no_grad():
+            return work(own)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(alone, [every[i::threads] for i in range(threads)]))
 
 
 def _to_filters(weight: Tensor) -> Float[Tensor, "36 c k"]:
