@@ -20,7 +20,7 @@ from seanet.errors import UserError
 from seanet.evaluation.packed import pack_runs
 from seanet.evaluation.runs import unpack
 
-AT_ONCE = 1024  # entries: their run lengths stay in the processor's cache
+AT_ONCE = 512  # entries: their run lengths stay in the processor's cache
 FACTORS = ("box_score", "cls_score", "box_iou", "mask_iou")  # of the score, as our own results have them
 
 

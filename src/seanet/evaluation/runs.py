@@ -40,7 +40,7 @@ def unpack(texts: Sequence[str | bytes]) -> Runs:
     number = np.searchsorted(stop, ends)  # numbers in all texts up to each
     first = np.concatenate([[0], number[:-1]])
     digits = stop - start + 1
-    counts = _added_up(_values(codes, start, stop, digits), first, np.diff(first, append=len(start)))
+    counts = _added_up(_values(codes, start, digits), first, np.diff(first, append=len(start)))
     for upto, wrong in ((ends, codes > 63), (number, digits > 7), (number, counts < 0)):
         sound[np.searchsorted(upto, np.flatnonzero(wrong), side="right")] = False
     return Runs(counts, first, sound)
@@ -51,28 +51,28 @@ def _ascii(text: str) -> bytes:
     return text.encode() if text.isascii() else b"\x7f" * len(text)
 
 
-def _values(codes: np.ndarray, start: np.ndarray, stop: np.ndarray, digits: np.ndarray) -> np.ndarray:
-    """Numbers of five bits a digit, lowest first; bit 4 of the last digit is the sign."""
-    values = (codes[start] & 31).astype(np.int64)
+def _values(codes: np.ndarray, start: np.ndarray, digits: np.ndarray) -> np.ndarray:
+    """Numbers of five bits a digit, lowest first; bit 4 of the last digit, which lacks bit 5, is the sign."""
+    signed = (codes & 31).view(np.int8) - 32 * ((codes & 48) == 16).view(np.int8)
+    values = signed[start].astype(np.int64)
+    longer = np.flatnonzero(digits > 1)
     for place in range(1, min(int(digits.max(initial=1)), 7)):
-        longer = np.flatnonzero(digits > place)
-        values[longer] |= (codes[start[longer] + place] & 31).astype(np.int64) << 5 * place
-    negative = np.flatnonzero(codes[stop] & 16)
-    values[negative] -= 1 << 5 * np.minimum(digits[negative], 7)
+        values[longer] += signed[start[longer] + place].astype(np.int64) << 5 * place
+        longer = longer[digits[longer] > place + 1]
     return values
 
 
-def _added_up(counts: np.ndarray, first: np.ndarray, number: np.ndarray) -> np.ndarray:
+def _added_up(values: np.ndarray, first: np.ndarray, number: np.ndarray) -> np.ndarray:
     """From the fourth on, each number is the difference from the one two before it.
 
-    Written in two columns, each mask's first number in the second of a row of its own, they are sums down the columns.
+    So every other value is summed over all masks, less what the sum was before the mask's second and third number.
     """
-    rows = number // 2 + 1
-    begin = np.cumsum(rows) - rows
-    place = np.arange(len(counts)) + np.repeat(2 * begin + 1 - first, number)
-    table = np.zeros((int(rows.sum()), 2), np.int64)
-    table.ravel()[place] = counts
-    sums = table.cumsum(0)
-    sums -= np.repeat(sums[begin], rows, axis=0)
-    sums[begin] = table[begin]
-    return sums.ravel()[place]
+    counts = np.empty_like(values)
+    for odd in (0, 1):
+        counts[odd::2] = values[odd::2].cumsum()
+    before = counts[first], np.where(first > 0, counts[first - 1], 0)
+    for odd in (0, 1):
+        own = (first + number + 1 - odd) // 2 - (first + 1 - odd) // 2
+        counts[odd::2] -= np.repeat(np.where(first % 2 == odd, *before), own)
+    counts[first] = values[first]
+    return counts
