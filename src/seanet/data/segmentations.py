@@ -98,17 +98,18 @@ def _ring(points: object) -> np.ndarray | None:
     if ring.ndim != 1 or ring.dtype.kind not in "iuf":
         raise Skip("polygon with coordinates that are not numbers")
     ring = ring.astype(np.float64)
-    if not np.isfinite(ring).all() or np.abs(ring).max() > FARTHEST:
+    if not np.abs(ring).max() <= FARTHEST:  # nor is NaN
         raise Skip(f"polygon with coordinates that are not finite or beyond {FARTHEST:,.0f}")
     return ring if len(ring) >= 6 and len(ring) % 2 == 0 else None
 
 
 def _inside(ring: np.ndarray, height: int, width: int) -> tuple[np.ndarray | None, bool]:
     """The part of a ring within the image, None if there is none, and whether something was cut off."""
-    x, y = ring[0::2], ring[1::2]
-    if x.max() <= 0 or y.max() <= 0 or x.min() >= width or y.min() >= height:
+    points = ring.reshape(-1, 2)
+    (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
+    if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
         return None, True
-    if min(x.min(), y.min()) >= -ROUNDING and x.max() <= width + ROUNDING and y.max() <= height + ROUNDING:
+    if min(x0, y0) >= -ROUNDING and x1 <= width + ROUNDING and y1 <= height + ROUNDING:
         return ring, False
     ring = bitmaps.clip_ring(ring, height, width)
     return (ring if len(ring) >= 6 else None), True
@@ -126,9 +127,8 @@ def _measured(rings: list[np.ndarray], height: int, width: int) -> Mask:
         if not area:
             raise Skip("polygon without area")
     points = np.concatenate(rings).reshape(-1, 2)
-    x0, y0 = np.maximum(points.min(0), 0).tolist()
-    x1, y1 = np.minimum(points.max(0), (width, height)).tolist()
-    return Mask(rings, (x0, y0, x1, y1), area, exact)
+    (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
+    return Mask(rings, (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))), area, exact)
 
 
 def _of_runs(raw: dict[str, Any], given: Box | None, height: int, width: int, note: Note) -> Mask:
