@@ -31,7 +31,7 @@ from seanet.rois import match_and_sample
 from seanet.types import Rois
 
 SMALL = Setting(size=(64, 96), proposals=50, detections=8, survivors=0.8, classes=4, objects=3)
-PLAIN = Execution(channels_last=False, winograd=False)
+PLAIN = Execution(channels_last=False, substitutes=False)
 
 
 def contender(name: str) -> Contender:
@@ -43,11 +43,11 @@ def contender(name: str) -> Contender:
 
 def test_settings_stand_behind_a_colon():
     first, second, third = contenders(
-        ["seanet_lite:bf16,plain", "torchvision", "mask_rcnn_r50:winograd=off"], Execution()
+        ["seanet_lite:bf16,plain", "torchvision", "mask_rcnn_r50:substitutes=off"], Execution()
     )
     assert (first.plain, first.execution.precision, first.config.recipe) == (True, "bf16", "seanet_lite")
     assert (second.theirs, second.config.backbone.name) == (True, "mobilenet_v2"), "that of the first of ours"
-    assert (third.execution.winograd, third.execution.channels_last, third.plain) == (False, True, False)
+    assert (third.execution.substitutes, third.execution.channels_last, third.plain) == (False, True, False)
 
 
 def test_the_command_wide_settings_hold_where_a_name_says_nothing():
@@ -70,7 +70,7 @@ def test_torchvision_alone_and_with_a_backbone():
     [
         (["seanet_r5"], "no recipe named"),
         (["seanet_lite:fast"], "no setting 'fast'"),
-        (["seanet_lite:winograd=maybe"], "no setting 'winograd=maybe'"),
+        (["seanet_lite:substitutes=maybe"], "no setting 'substitutes=maybe'"),
         (["seanet_lite", "seanet_lite"], "named twice"),
         (["torchvision:bf16"], "takes no settings"),
         (["torchvision_r18"], "known are torchvision"),

@@ -88,7 +88,7 @@ def far(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> float:
 @pytest.mark.parametrize(
     ("execution", "limit"),
     [
-        (Execution(winograd=False), 1e-5),
+        (Execution(substitutes=False), 1e-5),
         (Execution(), 1e-4),
         (Execution(precision="bf16"), 5e-2),
         (Execution(precision="fp16"), 1e-2),
@@ -114,7 +114,7 @@ def test_mobilenet_is_spared_halves(precision, image):
     body = model("seanet_lite").detector.backbone.body
     with torch.no_grad():
         wanted = body(image / 255)
-        with running(Execution(precision, winograd=False), CPU):
+        with running(Execution(precision, substitutes=False), CPU):
             found = body(image / 255)
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 

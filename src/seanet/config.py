@@ -37,7 +37,7 @@ class Execution:
     precision: Precision = "fp32"
     channels_last: bool = True
     """Maps and weights with the channels of a cell side by side in memory."""
-    winograd: bool = True
+    substitutes: bool = True
     """On CPUs, and without ``compile``: quicker forms of float32 3 x 3 convolutions (Winograd's) and of RoIAlign."""
     compile: Literal["none", "default", "graphs"] = "none"
     """``default``: torch.compile, once for images of all sizes and any number of RoIs.  ``graphs``: CUDA graphs of the

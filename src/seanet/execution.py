@@ -24,7 +24,7 @@ KNOWN = {name: get_args(kind) for name, kind in get_type_hints(Execution).items(
 PARTS = (
     64  # of a detector, compiled each for itself; to torch they are one function, compiled 8 times at most by default
 )
-PLAIN = Execution(channels_last=False, winograd=False)
+PLAIN = Execution(channels_last=False, substitutes=False)
 """What torch does by itself."""
 
 
@@ -95,7 +95,7 @@ def running(execution: Execution, device: torch.device) -> Generator[None]:
     """Forward passes inside are in this precision, by these convolutions; the settings outside come back."""
     with ExitStack() as stack:
         stack.enter_context(precise(execution.precision, device))
-        if execution.winograd and execution.compile == "none" and device.type == "cpu":
+        if execution.substitutes and execution.compile == "none" and device.type == "cpu":
             stack.enter_context(Substitutes())
         if execution.compile != "none":
             stack.enter_context(torch._dynamo.config.patch(recompile_limit=PARTS))

@@ -112,7 +112,7 @@ def _theirs(name: str, beside: Config) -> Contender:
         )
     key = next(key for key, value in COUNTERPARTS.items() if value == body)
     return Contender(
-        name, RECIPES[f"mask_rcnn_{key}"], theirs=True, execution=Execution(channels_last=False, winograd=False)
+        name, RECIPES[f"mask_rcnn_{key}"], theirs=True, execution=Execution(channels_last=False, substitutes=False)
     )
 
 
@@ -134,7 +134,7 @@ def _model(what: str) -> tuple[Config, bool, Path | None]:
 
 
 def _with(found: Contender, word: str) -> Contender:
-    """One setting more: ``plain``, a precision, ``compile``, ``graphs``, ``winograd=off``, ``channels_last=off``."""
+    """One setting more: ``plain``, a precision, ``compile``, ``graphs``, ``substitutes=off``, ``channels_last=off``."""
     if word == "plain":
         return replace(found, plain=True)
     key, _, value = word.partition("=")
@@ -142,9 +142,9 @@ def _with(found: Contender, word: str) -> Contender:
         change: dict[str, Any] = {"precision": word}
     elif word in ("compile", "graphs"):
         change = {"compile": "default" if word == "compile" else word}
-    elif key in ("winograd", "channels_last") and value in SWITCHES:
+    elif key in ("substitutes", "channels_last") and value in SWITCHES:
         change = {key: SWITCHES[value]}
     else:
-        known = f"plain, {', '.join(PRECISIONS)}, compile, graphs, winograd=on|off, channels_last=on|off"
+        known = f"plain, {', '.join(PRECISIONS)}, compile, graphs, substitutes=on|off, channels_last=on|off"
         raise UserError(f"{found.name}: there is no setting {word!r}; known are {known}")
     return replace(found, execution=replace(found.execution, **change))

@@ -141,7 +141,7 @@ def timed(model: Subject, task: Task, files: Sequence[Path]) -> dict[str, float]
 def product(execution: Execution, device: torch.device) -> float:
     """GMAC/s of a large matrix product in that precision."""
     now = seconds(device)
-    with running(Execution(execution.precision, channels_last=False, winograd=False), device):
+    with running(Execution(execution.precision, channels_last=False, substitutes=False), device):
         side = SIDES.get(device.type, SIDES["cpu"])
         a, b = torch.rand(2, side, side, device=device)
         a @ b  # finds out how it is done best

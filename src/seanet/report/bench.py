@@ -111,7 +111,7 @@ def named(name: str, model: Found, device: str) -> str:
     """A model's name and how it was run."""
     execution = model["execution"]
     applied = {"channels last": execution["channels_last"]}
-    applied["winograd"] = execution["winograd"] and execution["compile"] == "none" and device == "cpu"
+    applied["substitutes"] = execution["substitutes"] and execution["compile"] == "none" and device == "cpu"
     words = [] if model["what"] in name else [model["what"]]
     words += [model["backbone"], execution["precision"]]
     words += [word for word, holds in applied.items() if holds]
