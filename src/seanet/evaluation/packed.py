@@ -114,22 +114,22 @@ def frame(j0: int, j1: int, height: int) -> np.ndarray:
 def moved_down(words: np.ndarray, n: int) -> np.ndarray:
     """(J, ...) words with each pixel ``n`` rows further down; zeros come in from above."""
     whole, bits = divmod(n, WORD)
-    moved = np.zeros_like(words)
-    kept = words[: max(len(words) - whole, 0)]
-    np.left_shift(kept, np.uint64(bits), out=moved[whole:])
+    if whole:
+        words = np.concatenate([np.zeros_like(words[:whole]), words[:-whole]])
+    moved = words << np.uint64(bits)
     if bits:
-        moved[whole + 1 :] |= kept[:-1] >> np.uint64(WORD - bits)
+        moved[1:] |= words[:-1] >> np.uint64(WORD - bits)
     return moved
 
 
 def moved_up(words: np.ndarray, n: int) -> np.ndarray:
     """The same, upwards."""
     whole, bits = divmod(n, WORD)
-    moved = np.zeros_like(words)
-    kept = words[whole:]
-    np.right_shift(kept, np.uint64(bits), out=moved[: len(kept)])
+    if whole:
+        words = np.concatenate([words[whole:], np.zeros_like(words[:whole])])
+    moved = words >> np.uint64(bits)
     if bits:
-        moved[: max(len(kept) - 1, 0)] |= kept[1:] << np.uint64(WORD - bits)
+        moved[:-1] |= words[1:] << np.uint64(WORD - bits)
     return moved
 
 
@@ -152,6 +152,8 @@ def _run(words: np.ndarray, length: int, moved) -> np.ndarray:
     have = 1
     while have < length:
         step = min(have, length - have)
-        words = words & moved(words, step)
+        ended = moved(words, step)
+        ended &= words
+        words = ended
         have += step
     return words
