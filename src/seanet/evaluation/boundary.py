@@ -1,4 +1,4 @@
-"""How well two masks of one image agree at their boundaries.  W widths in pixels; J and C as in ``packed``.
+"""How well two masks of one image agree at their boundaries.  P pairs, W widths in pixels; J and C as in ``packed``.
 
 Boundary IoU is in ``rims``.  A mask is a region of pixel squares; its boundary is where it
 meets background inside the image, so the image's frame is none.  A pixel is as far from the boundary as its centre from
