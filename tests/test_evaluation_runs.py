@@ -35,4 +35,5 @@ def test_many_at_once_are_each_alone(number, seed):
 
 
 def test_characters_beyond_ascii_are_malformed():
-    assert unpack(["52203", "5é", b"52203", "5é203"]).sound.tolist() == [True, False, True, False]
+    texts = ["52203", "5é", b"52203", "5é203", "5\ud8002", "52203"]
+    assert unpack(texts).sound.tolist() == [True, False, True, False, False, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from seanet.evaluation.columns import Objects, label_of, place_of, places
 from seanet.evaluation.matching import THRESHOLDS, Hits
 
 Kind = Literal["bbox", "segm"]
+Table = tuple[list[dict], np.ndarray]
 KINDS: tuple[Kind, ...] = ("bbox", "segm")
 MOST = 1e10  # pixels: larger is nothing
 RANGES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, MOST)}  # of areas, both ends within
@@ -44,8 +46,8 @@ def score(data: CocoData, results: list[dict], max_detections: int) -> dict[str,
 def by_kind(data: CocoData, objects: Objects, results: list[dict], max_detections: int) -> dict[str, Any]:
     """The part of ``score`` that needs ``results`` of images of ``data`` alone."""
     truth = COCO(ground_truth(data, objects))
-    names = data.categories.names
-    return {kind: summarise(judge(data, truth, results, kind, max_detections), names) for kind in KINDS}
+    names, table = data.categories.names, tabled(data, results)
+    return {kind: summarise(judge(truth, table, kind, max_detections), names) for kind in KINDS}
 
 
 def within(data: CocoData, results: list[dict]) -> list[dict]:
@@ -99,26 +101,32 @@ def ground_truth(data: CocoData, objects: Objects) -> dict[str, Any]:
     }
 
 
-def judge(data: CocoData, truth: COCO, results: list[dict], kind: Kind, limit: int) -> Averages:
+def judge(truth: COCO, table: Table, kind: Kind, limit: int) -> Averages:
     """The library's, of ``ground_truth``.  Boxes are ranked by ``box_score`` where there is one."""
-    evaluation = COCOeval(truth, numbered(data, truth, results, kind), kind)
+    evaluation = COCOeval(truth, numbered(truth, table, kind), kind)
     evaluation.params.max_dets = sorted({1, min(10, limit), limit})
     return averages(evaluation)
 
 
-def numbered(data: CocoData, truth: COCO, results: list[dict], kind: Kind) -> COCO:
-    """Results with the ids of ``ground_truth``; those of classes that the data do not have are left out."""
+def tabled(data: CocoData, results: list[dict]) -> Table:
+    """Results of classes that the data have, and of each (D, 7) the image's place from 1, box, score and label."""
     label = label_of(data, results)
     known = np.flatnonzero(label)
     entries = results if len(known) == len(results) else [results[row] for row in known.tolist()]
-    boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
-    rank = "box_score" if kind == "bbox" else "score"
-    scores = np.array([entry.get(rank, entry["score"]) for entry in entries], np.float64)
-    table = np.column_stack([place_of(data, entries) + 1, boxes, scores, label[known]])
+    sides = np.fromiter(chain.from_iterable(entry["bbox"] for entry in entries), np.float64, 4 * len(entries))
+    scores = np.array([entry["score"] for entry in entries], np.float64)
+    return entries, np.column_stack([place_of(data, entries) + 1, sides.reshape(-1, 4), scores, label[known]])
+
+
+def numbered(truth: COCO, table: Table, kind: Kind) -> COCO:
+    """Results with the ids of ``ground_truth``."""
+    entries, rows = table
     if kind == "bbox":
-        return truth.load_res(table)
+        rows = rows.copy()
+        rows[:, 5] = [entry.get("box_score", entry["score"]) for entry in entries]
+        return truth.load_res(rows)
     masks = [entry["segmentation"] for entry in entries]
-    found = truth.load_res(table, segmentation=masks)
+    found = truth.load_res(rows, segmentation=masks)
     # With a box at hand the library takes a mask's area from the box, which moves masks between small and large.
     found.update_anns(ids=np.arange(1, len(masks) + 1), area=np.asarray(codec.area(masks), np.float64))
     return found

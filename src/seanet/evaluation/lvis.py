@@ -29,6 +29,7 @@ from seanet.evaluation.coco import (
     mean,
     numbered,
     summarise,
+    tabled,
     within,
 )
 from seanet.evaluation.columns import Objects
@@ -169,7 +170,7 @@ def _judge(
     """The summary of one kind.  Boxes are ranked by ``box_score`` where there is one."""
     reference = COCO(truth)
     best = _judged(data, federation, _best(results, limit, "box_score" if kind == "bbox" else "score"))
-    evaluation = COCOeval(reference, numbered(data, reference, best, kind), kind, lvis_style=True)
+    evaluation = COCOeval(reference, numbered(reference, tabled(data, best), kind), kind, lvis_style=True)
     evaluation.params.max_dets = [limit]
     return _summary(averages(evaluation), truth["categories"], data.categories.names)
 

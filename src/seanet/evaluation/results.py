@@ -101,7 +101,7 @@ def _plain(entries: list[dict[str, Any]], images: list[ImageRecord]) -> list[dic
         for entry, value in zip(kept, column or [], strict=True):
             entry[name] = value
     absent = set(FACTORS) - columns.keys()
-    return None if any(not absent.isdisjoint(entry) for entry in entries) else kept
+    return kept if absent.isdisjoint(chain.from_iterable(entries)) else None
 
 
 def _column(entries: list[dict[str, Any]], name: str) -> list[float] | None:
@@ -121,7 +121,7 @@ def _boxes(entries: list[dict[str, Any]]) -> list[list[float]] | None:
 
 def _masks(entries: list[dict[str, Any]], images: list[ImageRecord]) -> list[dict[str, Any]] | None:
     masks: list[Any] = [entry.get("segmentation") for entry in entries]
-    if set(map(type, masks)) != {dict} or any(mask.keys() != {"size", "counts"} for mask in masks):
+    if set(map(type, masks)) != {dict} or set(map(frozenset, masks)) != {frozenset({"size", "counts"})}:
         return None
     texts = [mask["counts"] for mask in masks]
     if set(map(type, texts)) != {str} or not all(texts):

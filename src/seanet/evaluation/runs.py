@@ -29,7 +29,8 @@ class Runs:
 
 def unpack(texts: Sequence[str | bytes]) -> Runs:
     """Of compressed texts, as ``data.bitmaps.unpack_counts`` reads one; none of them may be empty."""
-    raw = [text if isinstance(text, bytes) else _ascii(text) for text in texts]
+    # Bytes of characters beyond ASCII are no digits.
+    raw = [text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass") for text in texts]
     codes = np.frombuffer(b"".join(raw), np.uint8) - np.uint8(48)  # what is below wraps round and is too large
     ends = np.cumsum(list(map(len, raw)))
     last = (codes & 32) == 0
@@ -44,11 +45,6 @@ def unpack(texts: Sequence[str | bytes]) -> Runs:
     for upto, wrong in ((ends, codes > 63), (number, digits > 7), (number, counts < 0)):
         sound[np.searchsorted(upto, np.flatnonzero(wrong), side="right")] = False
     return Runs(counts, first, sound)
-
-
-def _ascii(text: str) -> bytes:
-    """A text of other characters is as long and malformed."""
-    return text.encode() if text.isascii() else b"\x7f" * len(text)
 
 
 def _values(codes: np.ndarray, start: np.ndarray, digits: np.ndarray) -> np.ndarray:
