@@ -10,7 +10,7 @@ from torchvision.ops import roi_align
 
 from seanet import cpu
 from seanet.cpu import gathering, winograd
-from seanet.cpu.winograd import Chunk, chunks, conv3x3
+from seanet.cpu.winograd import chunks, conv3x3
 
 LAST = torch.channels_last
 
@@ -67,11 +67,11 @@ def test_a_flat_image_stays_exact():
 
 def test_chunks_cover_each_tile_once():
     for images, height, width, tiles in ((5, 7, 7, 8), (2, 30, 30, 10), (1, 4, 100, 3)):
-        seen = torch.zeros(images, -(-height // 4), dtype=torch.int64)
-        for chunk in chunks(images, height, width, tiles):
-            assert isinstance(chunk, Chunk)
-            seen[chunk.images, chunk.top // 4 : chunk.top // 4 + chunk.rows] += 1
-        assert (seen == 1).all()
+        for threads in (1, 2, 3):
+            seen = torch.zeros(images, -(-height // 4), dtype=torch.int64)
+            for chunk in chunks(images, height, width, tiles, threads):
+                seen[chunk.images, chunk.top // 4 : chunk.top // 4 + chunk.rows] += 1
+            assert (seen == 1).all()
 
 
 @pytest.mark.parametrize("aligned", [True, False])
@@ -159,16 +159,18 @@ def test_halves_and_adaptive_samples_stay(monkeypatch):
 
 
 def test_threads_share_the_chunks():
-    """The same, with any number of them; their settings stay their own."""
+    """The same, with any number of them; that number stays."""
     x, w = torch.randn(70, 4, 13, 9, requires_grad=True), torch.randn(5, 4, 3, 3, requires_grad=True)
-    threads, found = torch.get_num_threads(), []
-    for many in (1, 1000):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(winograd, "MANY", many)
-            patch.setattr(winograd, "TILES", 8)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
             y = conv3x3(x, w)
             found.append((y, *gradients(y, x, w)))
-    assert all(close(a, b, 1e-5) for a, b in zip(*found, strict=True))
-    assert torch.get_num_threads() == threads
-    with torch.inference_mode():
-        assert close(conv3x3(x, w), found[1][0], 1e-5)
+            assert torch.get_num_threads() == threads
+            with torch.inference_mode():
+                assert close(conv3x3(x, w), y, 1e-5)
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(close(a, b, 1e-5) for a, b in zip(found[0], other, strict=True))

@@ -73,8 +73,8 @@ def bench(
     names = models or ["torchvision", "mask_rcnn_r50", "seanet_r50"]
     task: Task = "train" if train else "predict"
     found = contenders(names, execution, plain)
-    if train and any(contender.plain for contender in found):
-        raise UserError("the plain forms are of prediction: leave out --train or plain")
+    if train and any(contender.plain and contender.config.cascade.ious for contender in found):
+        raise UserError("a cascade has no plain form in training: leave out --train or plain")
     share = passing(proposals, detections) if survivors is None else survivors
     setting = Setting(size, batch, proposals, detections, share, device=device_of(device, threads))
     if profile or largest:

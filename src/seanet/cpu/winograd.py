@@ -7,7 +7,8 @@ product over channels.  An identity but for rounding, about 1e-5 of the largest 
 N images, C channels in, K out, T tiles of a chunk.  Maps in channels-last memory cost no copy.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import NamedTuple, TypeVar
@@ -18,7 +19,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 SIDE, WINDOW = 4, 6
-MANY = 4  # chunks of a thread from which it works for itself
 TILES = 128  # of a chunk: its 36 x 128 x 256 floats stay near the processor, and matrix products are still large
 B = (
     (4, 0, -5, 0, 1, 0),
@@ -72,13 +72,16 @@ class Chunk(NamedTuple):
     rows: int  # of tiles
 
 
-def chunks(images: int, height: int, width: int, tiles: int) -> Iterator[Chunk]:
-    """Whole images together as long as they have at most ``tiles`` tiles, else rows of tiles of one image."""
+def chunks(images: int, height: int, width: int, tiles: int, threads: int) -> list[Chunk]:
+    """As many for each thread, of about ``tiles`` tiles or less: images together, or rows of tiles of one image."""
     down, across = -(-height // SIDE), -(-width // SIDE)
-    together, rows = max(1, tiles // (down * across)), min(down, max(1, tiles // across))
-    for first in range(0, images, together):
-        for row in range(0, down, rows):
-            yield Chunk(slice(first, min(first + together, images)), row * SIDE, min(rows, down - row))
+    pieces = threads * -(-images * down * across // (tiles * threads))
+    together, rows = max(1, -(-images // max(pieces, 1))), max(1, -(-down * images // max(pieces, images, 1)))
+    return [
+        Chunk(slice(first, min(first + together, images)), row * SIDE, min(rows, down - row))
+        for first in range(0, images, together)
+        for row in range(0, down, rows)
+    ]
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -102,7 +105,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             whole.copy_(tiles.view(SIDE, SIDE, len(part), chunk.rows, across, k).permute(2, 3, 0, 4, 1, 5))
             part.copy_(whole.view(len(part), SIDE * chunk.rows, SIDE * across, k)[:, : part.shape[1], :width])
 
-    shared(work, list(chunks(n, height, width, TILES)))
+    shared(work, n, height, width, TILES)
     return y
 
 
@@ -124,27 +127,36 @@ def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
             total.baddbmm_(t.transpose(1, 2), product.view(36, -1, k))
         return total
 
-    total = torch.stack(shared(work, list(chunks(n, height, width, 4 * TILES)))).sum(0)
+    total = torch.stack(shared(work, n, height, width, 4 * TILES)).sum(0)
     return (_matrix("G").T @ total.view(36, -1)).view(3, 3, c, k).permute(3, 2, 0, 1)
 
 
-def shared(work: Callable[[list[Chunk]], T], every: list[Chunk]) -> list[T]:
-    """What ``work`` gives for the chunks, a share for each of torch's threads where there are many.
+def shared(work: Callable[[list[Chunk]], T], images: int, height: int, width: int, tiles: int) -> list[T]:
+    """What ``work`` gives for the chunks of each of torch's threads.
 
-    Threads that go through a chunk together wait for each other after each of its steps, and where other programs want the
-    processor too they wait long: ten times as long as the work, on two cores that loaders of images share.
+    Threads that went through a chunk together would wait for each other after each of its steps, and long where other
+    programs want the processor too: ten times as long as they work, on two cores that loaders of images share.
     """
     threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
-    if len(every) < MANY * threads:
+    every = chunks(images, height, width, tiles, threads)
+    if len(every) < 2 or threads < 2:
         return [work(every)]
 
     def alone(own: list[Chunk]) -> T:
-        torch.set_num_threads(1)  # of this thread
         with torch.inference_mode(inference), torch.no_grad():
             return work(own)
 
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(alone, [every[i::threads] for i in range(threads)]))
+    return list(_threads(threads).map(alone, [every[i::threads] for i in range(threads)]))
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    """Each computes by itself."""
+    return ThreadPoolExecutor(count, "convolution", torch.set_num_threads, (1,))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of them
 
 
 def _to_filters(weight: Tensor) -> Float[Tensor, "36 c k"]:

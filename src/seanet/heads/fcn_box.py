@@ -93,7 +93,7 @@ class FullyConvBoxHead(nn.Module):
     def learn(
         self, crops: Tensor, rois: Rois, matched: Matched, targets: list[Target]
     ) -> tuple[dict[str, Tensor], Float[Tensor, "r k s2"], Int[Tensor, " u"], Localised]:
-        """Equation 4: -> losses, class logits, the RoIs with positive cells and what those are localised as.
+        """-> losses, class logits, the RoIs with positive cells and what those are localised as.
 
         The regression and B-IoU towers see no other RoI: none enters their loss.
         """
@@ -101,6 +101,17 @@ class FullyConvBoxHead(nn.Module):
         positive = self.assign(rois, matched, targets)
         used, row = positive.roi.unique_consecutive(return_inverse=True)
         localised = self.localise(crops[used])
+        return self.terms(logits, localised, row, positive, rois), logits, used, localised
+
+    def terms(
+        self,
+        logits: Float[Tensor, "r k s2"],
+        localised: Localised,
+        row: Int[Tensor, " p"],
+        positive: Positives,
+        rois: Rois,
+    ) -> dict[str, Tensor]:
+        """The three of equation 4; ``row`` says where in ``localised`` the RoI of each positive cell is."""
         ltrb = self.to_pixels(localised.log_ltrb[row, :, positive.cell], rois.boxes[positive.roi])
         iou, giou = ltrb_iou(ltrb, positive.ltrb)
         count = mean_over_ranks(logits.new_tensor(len(positive.roi))).clamp(min=1)
@@ -115,7 +126,7 @@ class FullyConvBoxHead(nn.Module):
         if localised.iou_logit is not None:
             iou_loss = self.iou_loss(localised.iou_logit[row, positive.cell], iou, giou)
             losses["box_iou"] = self.settings.iou_weight * iou_loss.sum() / count
-        return losses, logits, used, localised
+        return losses
 
     def decode(
         self, crops: Tensor, rois: Rois, threshold: float, earlier: Sequence[Tensor] = (), floor: Floor | None = None
