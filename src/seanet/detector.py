@@ -23,6 +23,9 @@ from seanet.masks import crop_masks, crop_masks_legacy, predicted_iou
 from seanet.rois import build_pool, counts, match, match_and_sample
 from seanet.types import Batch, Detections, Matched, PackedMasks, Rois, Target
 
+AT_ONCE, MOST = {"cpu": 50}, 500
+"""RoIs whose masks are predicted together: their maps of 28 x 28 cells are what prediction needs most memory for."""
+
 
 class Detector(nn.Module):
     mean: Tensor
@@ -112,13 +115,22 @@ class Detector(nn.Module):
         return losses | self.scoring.loss(crops, probability, matched.labels, wanted)
 
     def with_masks(self, features: list[Tensor], found: Detections, edges: bool) -> Detections:
+        """Masks of as many RoIs at a time as memory should hold."""
+        rows = torch.arange(len(found), device=found.labels.device)
+        parts = [self.masks(features, found[own], edges) for own in rows.split(AT_ONCE.get(rows.device.type, MOST))]
+        masks, edge, ious = (None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True))
+        found = replace(found, masks=masks, edges=edge)
+        if ious is None:
+            return found
+        return replace(found, mask_ious=ious, box_scores=found.scores, scores=found.scores * ious)
+
+    def masks(
+        self, features: list[Tensor], found: Detections, edges: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """-> probability of the masks, of edges if asked for, IoU expected of the masks where it is predicted."""
         crops = self.mask_pool(features, found.rois)
         masks, edge = self.mask_head.probability(crops, found.labels, edges)
-        found = replace(found, masks=masks, edges=edge)
-        if self.scoring is None:
-            return found
-        ious = self.scoring.predict(crops, masks, found.labels)
-        return replace(found, mask_ious=ious, box_scores=found.scores, scores=found.scores * ious)
+        return masks, edge, None if self.scoring is None else self.scoring.predict(crops, masks, found.labels)
 
     def features(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """The normalised images and all five maps of the pyramid, finest first."""

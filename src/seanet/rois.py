@@ -74,12 +74,14 @@ class NearestPool(Align):
         boxes, level = indexed(rois), levels(rois.boxes)
         order = level.argsort(stable=True)
         parts = boxes[order].split(counts(level, len(STRIDES)))
-        crops = [
-            self.align(feature, part, stride)
-            for feature, stride, part in zip(features, STRIDES, parts, strict=True)
-            if len(part) or not len(boxes)
-        ]
-        return torch.cat(crops)[order.argsort()]
+        crops = torch.cat(
+            [
+                self.align(feature, part, stride)
+                for feature, stride, part in zip(features, STRIDES, parts, strict=True)
+                if len(part) or not len(boxes)
+            ]
+        )
+        return crops[order.argsort()]
 
 
 class FusedPool(Align):

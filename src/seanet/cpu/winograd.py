@@ -94,14 +94,14 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         spaces = Spaces(x)
         for chunk in own:
             t = spaces.transformed(pixels, chunk)
-            product = spaces.take("product", 36, t.shape[1], k)
+            product = spaces.take("first", 36, t.shape[1], k)
             torch.bmm(t, filters, out=product)
-            tiles = spaces.take("out", 16, t.shape[1] * k)
+            tiles = spaces.take("second", 16, t.shape[1] * k)
             torch.mm(_matrix("A"), product.view(36, -1), out=tiles)
             if bias is not None:
                 tiles.view(-1, k).add_(bias)
             part = outputs[chunk.images, chunk.top : chunk.top + SIDE * chunk.rows]
-            whole = spaces.take("whole", len(part), chunk.rows, SIDE, across, SIDE, k)
+            whole = spaces.take("first", len(part), chunk.rows, SIDE, across, SIDE, k)
             whole.copy_(tiles.view(SIDE, SIDE, len(part), chunk.rows, across, k).permute(2, 3, 0, 4, 1, 5))
             part.copy_(whole.view(len(part), SIDE * chunk.rows, SIDE * across, k)[:, : part.shape[1], :width])
 
@@ -122,7 +122,7 @@ def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
             part = F.pad(part, (0, 0, 0, across * SIDE - width, 0, SIDE * chunk.rows - part.shape[1]))
             tiles = spaces.take("slopes", SIDE, SIDE, len(part), chunk.rows, across, k)
             tiles.copy_(part.view(len(part), chunk.rows, SIDE, across, SIDE, k).permute(2, 4, 0, 1, 3, 5))
-            product = spaces.take("product", 36, t.shape[1] * k)
+            product = spaces.take("first", 36, t.shape[1] * k)
             torch.mm(_matrix("A").T, tiles.view(16, -1), out=product)
             total.baddbmm_(t.transpose(1, 2), product.view(36, -1, k))
         return total
@@ -165,7 +165,10 @@ def _to_filters(weight: Tensor) -> Float[Tensor, "36 c k"]:
 
 
 class Spaces:
-    """Memory that the chunks of one call share: asking the system anew for each costs more than the arithmetic."""
+    """Memory that the chunks of one call share: asking the system anew for each costs more than the arithmetic.
+
+    The steps of a chunk alternate between the ``first`` space and the ``second``.
+    """
 
     def __init__(self, like: Tensor):
         self.like, self.parts = like, dict[str, Tensor]()
@@ -193,9 +196,9 @@ class Spaces:
         windows = padded.as_strided(
             (WINDOW, WINDOW, count, chunk.rows, across, c), (s[1], s[2], s[0], SIDE * s[1], SIDE * s[2], 1)
         )
-        tiles = self.take("tiles", *windows.shape)
+        tiles = self.take("first", *windows.shape)
         tiles.copy_(windows)
-        transformed = self.take("transformed", 36, tiles[0, 0].numel())
+        transformed = self.take("second", 36, tiles[0, 0].numel())
         torch.mm(_matrix("B"), tiles.view(36, -1), out=transformed)
         return transformed.view(36, -1, c)
 

@@ -64,8 +64,8 @@ class EdgeAttentionMaskHead(nn.Module):
         ``fuse`` stays apart from the deconvolution after it, though both are linear: one map from 2 C channels to the 4 C of
         a cell's four quarters would cost more than the two.
         """
-        edge = F.relu(self.edge_up(self.edge_tower(self.position(crops))))
-        mask = F.relu(self.mask_up(fuse(torch.cat((self.mask_tower(crops), self.channel(crops)), 1))))
+        edge = F.relu_(self.edge_up(self.edge_tower(self.position(crops))))
+        mask = F.relu_(self.mask_up(fuse(torch.cat((self.mask_tower(crops), self.channel(crops)), 1))))
         return (mask + edge if self.settings.design == "sum" else torch.cat((mask, edge), 1)), edge
 
     def loss(
@@ -155,5 +155,7 @@ class PositionAttention(nn.Module):
 
 
 def tower(channels: int, convs: int) -> nn.Sequential:
-    layers = (layer for _ in range(convs) for layer in (nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()))
+    layers = (
+        layer for _ in range(convs) for layer in (nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True))
+    )
     return nn.Sequential(*layers)

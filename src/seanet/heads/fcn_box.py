@@ -226,7 +226,7 @@ def tower(channels: int, width: int, convs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i in range(convs):
         conv = nn.Conv2d(width if i else channels, width, 3, padding=1, bias=False)
-        layers += [conv, nn.GroupNorm(gcd(32, width), width), nn.ReLU()]
+        layers += [conv, nn.GroupNorm(gcd(32, width), width), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
