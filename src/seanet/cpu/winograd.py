@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 SIDE, WINDOW = 4, 6
-TILES = 128  # of a chunk: its 36 x 128 x 256 floats stay near the processor, and matrix products are still large
+TILES = 64  # of a chunk: its 36 x 64 x 256 floats stay near the processor, and matrix products are still large
 B = (
     (4, 0, -5, 0, 1, 0),
     (0, -4, -4, 1, 1, 0),
