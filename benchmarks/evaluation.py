@@ -187,6 +187,7 @@ def main() -> None:
         if not (folder / "results.json").is_file():
             write(folder, options.images, options.seed)
         figures = measure(list(options.only), folder, options.repeat)
+        images = len(json.loads((folder / "val.json").read_text())["images"])
     for name, found in figures.items():
         ratio = found["ratio"]
         print(
@@ -194,7 +195,7 @@ def main() -> None:
             f"{found['wall']:7.1f} s ({ratio['wall']:.3f}), {found['mb']:6.0f} MB ({ratio['mb']:.2f})"
         )
     if options.out:
-        facts = {"images": options.images, "detections": DETECTIONS, "repeat": options.repeat, "seed": options.seed}
+        facts = {"images": images, "detections": DETECTIONS, "repeat": options.repeat, "seed": options.seed}
         facts |= {"python": platform.python_version(), "machine": platform.machine(), "figures": figures}
         options.out.write_text(json.dumps(facts, indent=2) + "\n")
     return None

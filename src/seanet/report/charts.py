@@ -13,6 +13,7 @@ Size = tuple[int, int]
 STROKES = ("#2f8fd0", "#e0791b", "#1a9f78", "#c569a0", "#a98f00", "#8a6fd8", "#d05555", "#7a8794")
 SIZE = (560, 300)  # width and height
 LEFT, RIGHT, BOTTOM = 58, 14, 44  # margins around the plot
+LINE = 13  # height of a name above its bar
 PLAIN = 'stroke="currentColor" stroke-width="1.5" opacity=".5"'  # of lines that are no series
 LIMIT = 300  # points of a drawn line
 NAMES, BAR, GAP = 118, 11, 9  # of a bar chart: room for names, thickness, space between groups
@@ -82,12 +83,13 @@ def stacked_chart(
 ) -> str:
     """An SVG of a lying bar for each of ``bars``, made of a part for each of ``names``, with their sum beside it."""
     legend, top = _legend(list(names), width)
-    step, size = 2 * BAR + GAP, (width, top + (2 * BAR + GAP) * len(bars) + 4)
-    scale = (width - NAMES - RIGHT - 40) / (max(map(sum, bars.values()), default=0) or 1)
+    step = 2 * BAR + GAP + LINE
+    size = (width, top + step * len(bars) + 4)
+    scale = (width - LEFT - RIGHT - 40) / (max(map(sum, bars.values()), default=0) or 1)
     parts = [*_head(title, size), *legend]
     for i, (name, values) in enumerate(bars.items()):
-        x, y = float(NAMES), top + i * step
-        parts.append(_text(f'x="{NAMES - 8}" y="{y + BAR + 4}" text-anchor="end"', shortened(name, 17)))
+        x, y = float(LEFT), top + i * step + LINE
+        parts.append(_text(f'x="{LEFT}" y="{y - 4}" text-anchor="start"', name))
         for k, (part, value) in enumerate(zip(names, values, strict=True)):
             long, fill = value * scale, STROKES[k % len(STROKES)]
             tip = f"<title>{escape(part)} {value:{form}}</title>"
@@ -95,7 +97,6 @@ def stacked_chart(
             x += long
         at = f'x="{x + 5:.1f}" y="{y + BAR + 4}" font-size="10" text-anchor="start"'
         parts.append(_text(at, format(sum(values), form)))
-    parts.append(f'<path d="M{NAMES} {top - 4}V{size[1] - 4}" stroke="currentColor" opacity=".3"/>')
     return "".join([*parts, "</svg>"])
 
 
