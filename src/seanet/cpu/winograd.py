@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from threading import Barrier
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -152,7 +153,10 @@ def shared(work: Callable[[list[Chunk]], T], images: int, height: int, width: in
 @cache
 def _threads(count: int) -> ThreadPoolExecutor:
     """Each computes by itself."""
-    return ThreadPoolExecutor(count, "convolution", torch.set_num_threads, (1,))
+    pool, ready = ThreadPoolExecutor(count, "convolution", torch.set_num_threads, (1,)), Barrier(count)
+    list(pool.map(lambda _: ready.wait(), range(count)))  # so all of them have begun
+    torch.set_num_threads(count)  # threads that begin later take over what was set last
+    return pool
 
 
 if hasattr(os, "register_at_fork"):
