@@ -1,8 +1,22 @@
-"""Small batches for tests, packed by a few lines of plain code."""
+"""Small batches for tests, packed by a few lines of plain code, and a small model."""
 
 import torch
 
+from seanet.predict import Model, build
+from seanet.recipes import recipe
+from seanet.settings import override
 from seanet.types import Batch, PackedMasks, Target
+
+
+def small_model(short: int, long: int) -> Model:
+    """One of two classes that finds something in every image of so many pixels."""
+    torch.manual_seed(0)
+    sides = [f"data.short_sides=[{short}]", f"data.long_side={long}"]
+    model = build(
+        override(recipe("seanet_lite"), ["backbone.norm=batch", *sides, "detections.score=0.0"]), ["cat", "dog"]
+    )
+    torch.nn.init.constant_(model.detector.box_heads[0].iou.bias, 0.7)
+    return model
 
 
 def packed(masks: list[tuple[torch.Tensor, int, int]]) -> PackedMasks:

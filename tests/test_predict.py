@@ -5,24 +5,18 @@ import pytest
 import torch
 from PIL import Image
 
+from builders import small_model
 from seanet import checkpoint
 from seanet.errors import CheckpointError, ImageError, UserError
 from seanet.instances import Instances
 from seanet.predict import build, load
-from seanet.recipes import recipe
-from seanet.settings import override
 from seanet.streaming import find_images, stream
 from seanet.weights import import_torchvision, load_start, read_tensors
-
-SETTINGS = ["backbone.norm=batch", "data.short_sides=[96]", "data.long_side=160", "detections.score=0.0"]
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = build(override(recipe("seanet_lite"), SETTINGS), ["cat", "dog"])
-    torch.nn.init.constant_(model.detector.box_heads[0].iou.bias, 0.7)
-    return model
+    return small_model(96, 160)
 
 
 def picture(height: int = 120, width: int = 200) -> np.ndarray:

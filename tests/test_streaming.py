@@ -4,26 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from builders import small_model
 from seanet import streaming
 from seanet.data.images import read_image
 from seanet.data.loader import read_whole
-from seanet.predict import build
-from seanet.recipes import recipe
-from seanet.settings import override
 from seanet.streaming import stream
-
-SETTINGS = ["backbone.norm=batch", "data.short_sides=[64]", "data.long_side=128", "detections.score=0.0"]
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = build(override(recipe("seanet_lite"), SETTINGS), ["cat", "dog"])
-    torch.nn.init.constant_(model.detector.box_heads[0].iou.bias, 0.7)
-    return model
+    return small_model(64, 128)
 
 
 @pytest.fixture(scope="module")
