@@ -53,7 +53,7 @@ class Case:
     findings: Findings
 
     def note(self, verb: str, what: str) -> None:
-        self.findings.note("annotation", verb, what, self.name)
+        self.findings.note("annotation", verb, what, self.name, self.record.id)
 
     def error(self, message: str, field: str) -> AnnotationError:
         return self.findings.error(

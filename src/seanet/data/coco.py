@@ -32,12 +32,15 @@ __all__ = [
 ]
 
 
-def read_coco(annotations: Path | str, images: Path | str, categories: Categories | None = None) -> CocoData:
+def read_coco(
+    annotations: Path | str, images: Path | str, categories: Categories | None = None, *, tolerant: bool = False
+) -> CocoData:
     """Read and check a COCO instance file whose images lie in the folder ``images``.
 
     ``categories``, those of a checkpoint for one, fix the labels: the file's own are matched with them by name.
+    ``tolerant`` leaves entries out, noted as refused, for which the whole file is refused otherwise.
     """
-    findings, folder = Findings(Path(annotations)), Path(images)
+    findings, folder = Findings(Path(annotations), tolerant=tolerant), Path(images)
     content = read_lists(findings)
     if not folder.is_dir():
         raise findings.error(f"the image folder {folder} does not exist: give the right one", field="images")

@@ -3,26 +3,37 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seanet.data.values import is_int, kind
 from seanet.errors import AnnotationError
 
 
+class Place(NamedTuple):
+    """Where something was found."""
+
+    id: object  # of its subject, as the file says it
+    image_id: object = None  # of an annotation's image
+    said: str = ""  # the whole sentence of a refusal
+
+
 @dataclass
 class Repairs:
-    """What was wrong with a file and could be helped: annotations skipped, entries repaired, facts worth a line."""
+    """What was wrong with a file and could be helped: annotations skipped, entries repaired, facts worth a line.
+
+    Where the file was read tolerantly, also what could not be helped, under the verb "refused".
+    """
 
     annotations: int = 0
     """Annotations of the file, skipped ones included."""
-    found: dict[tuple[str, str, str], list[object]] = field(default_factory=lambda: defaultdict(list))
-    """(subject, verb, what) -> every id."""
+    found: dict[tuple[str, str, str], list[Place]] = field(default_factory=lambda: defaultdict(list))
+    """(subject, verb, what) -> every place."""
 
-    def note(self, subject: str, verb: str, what: str, id: object) -> None:
-        self.found[subject, verb, what].append(id)
+    def note(self, subject: str, verb: str, what: str, id: object, image_id: object = None, said: str = "") -> None:
+        self.found[subject, verb, what].append(Place(id, image_id, said))
 
     def count(self, verb: str) -> int:
-        return sum(len(ids) for (_, v, _), ids in self.found.items() if v == verb)
+        return sum(len(places) for (_, v, _), places in self.found.items() if v == verb)
 
     @property
     def skipped_share(self) -> float:
@@ -32,7 +43,8 @@ class Repairs:
     def summary(self, examples: int = 3) -> list[str]:
         """A line for each kind: "3 annotations skipped: box of zero width or height (ids 4, 9, 12)"."""
         lines = []
-        for (subject, verb, what), ids in self.found.items():
+        for (subject, verb, what), places in self.found.items():
+            ids = [place.id for place in places]
             shown = ", ".join(map(str, ids[:examples])) + (", ..." if len(ids) > examples else "")
             prefix = f"{_plural('id', len(ids))} " if all(map(is_int, ids)) else ""
             lines.append(f"{len(ids)} {_plural(subject, len(ids))} {verb}: {what} ({prefix}{shown})")
@@ -45,9 +57,17 @@ class Findings:
 
     file: Path
     repairs: Repairs = field(default_factory=Repairs)
+    tolerant: bool = False
+    """Entries that make the file untrustworthy are left out and noted, so that all of them can be shown at once."""
 
-    def note(self, subject: str, verb: str, what: str, id: object) -> None:
-        self.repairs.note(subject, verb, what, id)
+    def note(self, subject: str, verb: str, what: str, id: object, image_id: object = None) -> None:
+        self.repairs.note(subject, verb, what, id, image_id)
+
+    def refuse(self, error: AnnotationError, subject: str, what: str, id: object) -> None:
+        """Raise the error, or, when tolerant, note it: its entry is then left out by the caller."""
+        if not self.tolerant:
+            raise error
+        self.repairs.note(subject, "refused", what, id, error.image_id, str(error))
 
     def error(self, message: str, **facts: object) -> AnnotationError:
         """To be raised: what makes the file untrustworthy."""
