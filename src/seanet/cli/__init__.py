@@ -2,9 +2,22 @@
 
 from seanet.cli.app import app
 
-from seanet.cli import train, val, compare, analyse, predict, bench, recipes, demo, data  # isort: skip  # in the order of the help
+from seanet.cli import train, val, compare, analyse, predict, bench, recipes, demo, data, convert  # isort: skip  # in the order of the help
 
-__all__ = ["analyse", "app", "bench", "compare", "data", "demo", "main", "predict", "recipes", "train", "val"]
+__all__ = [
+    "analyse",
+    "app",
+    "bench",
+    "compare",
+    "convert",
+    "data",
+    "demo",
+    "main",
+    "predict",
+    "recipes",
+    "train",
+    "val",
+]
 
 
 def main() -> None:
