@@ -456,3 +456,46 @@ def test_a_part_of_coco_needs_no_repair(coco_mini, split, images, objects):
     assert len(data.images) == images
     assert sum(len(image.annotations) for image in data.images) == objects
     assert not data.repairs.summary()
+
+
+def test_tolerant_reading_leaves_out_what_strict_reading_refuses(folder):
+    data = content()
+    data["images"] += [
+        4,
+        {"id": "three", "file_name": "1.png", "width": W, "height": H},
+        {"id": 4, "file_name": "gone.png", "width": W, "height": H},
+        {"id": 5, "file_name": "../1.png", "width": W, "height": H},
+        {"id": 6, "file_name": "empty.png"},
+        {"id": 2, "file_name": "1.png", "width": W, "height": H},
+    ]
+    (folder / "empty.png").touch()
+    data["categories"] += [None, {"id": 5, "name": "cow"}, {"id": 8}]
+    data["annotations"] += [
+        "x",
+        annotation(9, category_id="3"),
+        annotation(10, image_id=4),
+        annotation(11, bbox=None, segmentation=None),
+    ]
+    with pytest.raises(AnnotationError, match="`seanet data check` lists all"):
+        read(folder, data)
+    found = read(folder, data, tolerant=True)
+    assert [[a.source_id for a in image.annotations] for image in found.images] == [[7], [8]]
+    assert found.categories.names == ("cat", "dog")
+    refused = {key[::2]: places for key, places in found.repairs.found.items() if key[1] == "refused"}
+    assert {key: [place.id for place in places] for key, places in refused.items()} == {
+        ("category", "no object"): ["#2"],
+        ("category", "id of another category"): [5],
+        ("category", "name not a text"): [8],
+        ("image", "no object"): ["#2"],
+        ("image", "id not a whole number"): ["three"],
+        ("image", "its file does not exist"): [4],
+        ("image", "file_name leads upwards"): [5],
+        ("image", "no size, and its file cannot be read"): [6],
+        ("image", "id of another image"): [2],
+        ("annotation", "no object"): ["#2"],
+        ("annotation", "category_id not a whole number from 0"): [9],
+        ("annotation", "neither a bbox nor a segmentation"): [11],
+    }
+    assert all(str(found.file) in place.said for places in refused.values() for place in places)
+    assert [place.image_id for place in refused["annotation", "neither a bbox nor a segmentation"]] == [1]
+    assert found.repairs.found["annotation", "skipped", "its image is refused"][0].id == 10

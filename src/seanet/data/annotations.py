@@ -6,25 +6,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from seanet.data.records import Annotation, Box, Categories, ImageRecord
-from seanet.data.repairs import Findings
+from seanet.data.repairs import Findings, Refused
 from seanet.data.segmentations import ROUNDING, SAME_OBJECT, Mask, Skip, check_mask, iou
 from seanet.data.values import is_int, is_number
-from seanet.errors import AnnotationError
 
 SHAPES = {"small": 32**2, "medium": 96**2, "large": math.inf}
 
 
 def check_annotations(
-    raw: list[Any], records: dict[int, ImageRecord], own: Categories, wanted: Categories, findings: Findings
+    raw: list[Any], records: dict[int, ImageRecord | None], own: Categories, wanted: Categories, findings: Findings
 ) -> dict[int, list[Annotation]]:
-    """Objects of each image, numbered anew from 1; the file's ``own`` categories get the labels of ``wanted`` by name."""
+    """Objects of each image, numbered anew from 1; the file's ``own`` categories get the labels of ``wanted`` by name.
+
+    ``records`` by id of the image, None for those that were refused.
+    """
     found: dict[int, list[Annotation]] = defaultdict(list)
     seen: dict[int, set[int]] = defaultdict(set)
     labels = _labels(own, wanted)
     _check_ids(raw, findings)
     number = 1
-    for position, item in enumerate(raw):
-        entry = findings.entry(item, "annotations")
+    for position, entry in findings.objects(raw, "annotations"):
         name = _name(entry, position)
         findings.repairs.annotations += 1
         try:
@@ -32,6 +33,9 @@ def check_annotations(
             annotation = _annotation(case, number, labels, own)
         except Skip as skip:
             findings.note("annotation", "skipped", str(skip), name)
+            continue
+        except Refused as refused:
+            findings.refuse(refused, "annotation", name)
             continue
         key, image = _fingerprint(annotation), case.record.id
         if key in seen[image]:
@@ -55,8 +59,9 @@ class Case:
     def note(self, verb: str, what: str) -> None:
         self.findings.note("annotation", verb, what, self.name, self.record.id)
 
-    def error(self, message: str, field: str) -> AnnotationError:
-        return self.findings.error(
+    def refusal(self, what: str, message: str, field: str) -> Refused:
+        return self.findings.refusal(
+            what,
             f"annotation {self.name} of image {self.record.id} {message}",
             image_id=self.record.id,
             annotation_id=self.name,
@@ -89,11 +94,13 @@ def _name(entry: dict[str, Any], position: int) -> object:
     return id if is_int(id) else f"#{position}"
 
 
-def _record(entry: dict[str, Any], records: dict[int, ImageRecord]) -> ImageRecord:
+def _record(entry: dict[str, Any], records: dict[int, ImageRecord | None]) -> ImageRecord:
     id = entry.get("image_id")
-    record = records.get(id) if is_int(id) else None
-    if record is None:
+    if not is_int(id) or id not in records:
         raise Skip("image_id of no image")
+    record = records[id]
+    if record is None:
+        raise Skip("its image is refused")
     return record
 
 
@@ -114,12 +121,14 @@ def _annotation(case: Case, number: int, labels: dict[int, int | None], own: Cat
 def _label(case: Case, labels: dict[int, int | None], own: Categories) -> int:
     id = case.entry.get("category_id")
     if not is_int(id) or id < 0:
-        raise case.error(f"has the category_id {id!r}: expected the id of one of the categories", "category_id")
+        message = f"has the category_id {id!r}: expected the id of one of the categories"
+        raise case.refusal("category_id not a whole number from 0", message, "category_id")
     if id not in labels:
         raise Skip("category_id of no category")
     label = labels[id]
     if label is None:
-        raise case.error(
+        raise case.refusal(
+            "of a category that the model does not have",
             f"is a {own.names[own.label(id) - 1]!r}, a category that the model does not have: "
             f"rename it to one of the model's or train a model for it",
             "category_id",
@@ -142,7 +151,8 @@ def _box(case: Case, given: list[float] | None, mask: Mask | None) -> Box:
     if given is None and mask is None:
         raw = case.entry.get("bbox")
         expected = "expected four numbers, x, y, width, height"
-        raise case.error(f"has the bbox {raw!r} and no segmentation: {expected}", "bbox")
+        what = "neither a bbox nor a segmentation"
+        raise case.refusal(what, f"has the bbox {raw!r} and no segmentation: {expected}", "bbox")
     if given is None or not all(map(math.isfinite, given)) or min(given[2:]) <= 0:
         what = "bbox missing or not four numbers" if given is None else "bbox not finite or of no size"
         if mask is None:

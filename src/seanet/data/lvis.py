@@ -28,10 +28,10 @@ def convert(file: Path, images: Path) -> dict[str, Any]:
     """The content of a COCO file; ``file_name`` is below ``images``, which holds COCO's ``train2017`` and ``val2017``."""
     findings = Findings(file)
     lists = read_lists(findings)
-    entries = [_named(findings.entry(item, "images"), findings) for item in lists["images"]]
+    entries = [_named(entry, findings) for _, entry in findings.objects(lists["images"], "images")]
     _require_images([entry["file_name"] for entry in entries], images, findings)
     # LVIS has no crowd regions; what it leaves open it says image by image.
-    annotations = [{"iscrowd": 0, **findings.entry(item, "annotations")} for item in lists["annotations"]]
+    annotations = [{"iscrowd": 0, **entry} for _, entry in findings.objects(lists["annotations"], "annotations")]
     info = {"description": f"LVIS, from {file.name}"}
     return {"info": info, "images": entries, "annotations": annotations, "categories": lists["categories"]}
 

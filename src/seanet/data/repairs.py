@@ -1,12 +1,17 @@
 """Where the checks of an annotation file say what they found: mistakes are errors, what could be helped is counted."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from seanet.data.values import is_int, kind
-from seanet.errors import AnnotationError
+from seanet.errors import AnnotationError, UserError
+
+SUBJECTS = {"images": "image", "annotations": "annotation", "categories": "category"}
+"""What an entry of each of a file's lists is."""
+ALL_OF_THEM = "`seanet data check` lists all that is wrong"
 
 
 class Place(NamedTuple):
@@ -51,6 +56,16 @@ class Repairs:
         return lines
 
 
+class Refused(Exception):
+    """An entry for which the whole file is refused, or which a tolerant reading leaves out."""
+
+    def __init__(self, what: str, error: UserError):
+        super().__init__(what)
+        self.what = what
+        """The same words for every entry of that kind."""
+        self.error = error
+
+
 @dataclass(frozen=True)
 class Findings:
     """Of one file, while it is read."""
@@ -63,23 +78,31 @@ class Findings:
     def note(self, subject: str, verb: str, what: str, id: object, image_id: object = None) -> None:
         self.repairs.note(subject, verb, what, id, image_id)
 
-    def refuse(self, error: AnnotationError, subject: str, what: str, id: object) -> None:
+    def refuse(self, refused: Refused, subject: str, id: object) -> None:
         """Raise the error, or, when tolerant, note it: its entry is then left out by the caller."""
-        if not self.tolerant:
-            raise error
-        self.repairs.note(subject, "refused", what, id, error.image_id, str(error))
+        error = refused.error
+        if self.tolerant:
+            self.repairs.note(subject, "refused", refused.what, id, error.image_id, str(error))
+            return
+        error.args = (f"{error}; {ALL_OF_THEM}",)
+        raise error from refused.__cause__
+
+    def refusal(self, what: str, message: str, **facts: object) -> Refused:
+        """To be raised where a single entry makes the file untrustworthy, and to be caught beside ``refuse``."""
+        return Refused(what, self.error(message, **facts))
 
     def error(self, message: str, **facts: object) -> AnnotationError:
         """To be raised: what makes the file untrustworthy."""
         return AnnotationError(f"{self.file}: {message}", file=self.file, **facts)
 
-    def entry(self, entry: object, part: str) -> dict[str, Any]:
-        """An entry of one of the file's lists, which has to be an object."""
-        if not isinstance(entry, dict):
-            raise self.error(
-                f"an entry of {part!r} is {kind(entry)}: expected an object {{...}}", field=part, value=entry
-            )
-        return entry
+    def objects(self, entries: Iterable[object], part: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Entries of one of the file's lists with their places in it, from 0; what is no object is refused."""
+        for position, entry in enumerate(entries):
+            if isinstance(entry, dict):
+                yield position, entry
+                continue
+            message = f"entry {position} of {part!r} is {kind(entry)}: expected an object {{...}}"
+            self.refuse(self.refusal("no object", message, field=part, value=entry), SUBJECTS[part], f"#{position}")
 
 
 def _plural(word: str, count: int) -> str:
