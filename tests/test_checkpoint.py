@@ -104,7 +104,7 @@ WRONG = {
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(99), "is a PNG image"),
     "html": (b"<!DOCTYPE html><html>404</html>", "is a web page"),
     "text": (b"epoch,loss\n1,2\n", "is a text file"),
-    "torch": (b"PK\x03\x04" + bytes(99), r"can run code.*import_torchvision"),
+    "torch": (b"PK\x03\x04" + bytes(99), r"can run code.*weights import"),
     "pickle": (b"\x80\x02}q\x00.", "can run code"),
     "noise": (bytes(range(255, 0, -1)), "is no safetensors file"),
     "header": ((9).to_bytes(8, "little") + b"{not json", "its header is no JSON"),

@@ -20,7 +20,7 @@ def test_the_whole_way(tmp_path):
 
 
 def test_the_baseline_without_weights_at_hand_trains_from_scratch(tmp_path, monkeypatch):
-    monkeypatch.setattr("seanet.weights.carried_file", lambda backbone: None)
+    monkeypatch.setattr("seanet.weights.start.carried_file", lambda backbone: None)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     said = []
     run(tmp_path / "demo", "mask_rcnn_lite", steps=10, images=(8, 4), say=said.append)

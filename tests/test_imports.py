@@ -15,6 +15,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "seanet"
 LINES = [
     {"errors", "config"},
     {"recipes", "settings", "papers"},
+    {"headers"},
     {"types"},
     {"boxes", "masks", "polygons"},
     {"anchors", "rois", "backbone", "heads"},
@@ -38,11 +39,12 @@ ONLY = {
     "recipes": {"config", "errors"},
     "settings": {"config", "errors"},
     "papers": {"errors"},
+    "headers": {"config", "errors", "settings"},
     "data": {"config", "errors", "types", "boxes", "masks", "polygons"},
 }
 WITHOUT_TORCH = ["__init__", "config", "errors", "recipes", "settings", "papers", "polygons", "cli", "doctor", "report"]
 WITHOUT_TORCH += ["data.coco", "data.synth", "data.cityscapes", "data.lvis", "data.converting", "evaluation.lvis"]
-WITHOUT_TORCH += ["pasting", "instances"]
+WITHOUT_TORCH += ["pasting", "instances", "headers"]
 WITHOUT_TORCH += [f"evaluation.{name}" for name in ("bootstrap", "compare", "sizes")]
 WITHOUT_TORCH += [
     f"evaluation.{name}" for name in ("overlap", "calibration", "clipping", "fixed", "oracle", "analysis")

@@ -19,7 +19,7 @@ from seanet.predict import build
 from seanet.recipes import recipe
 from seanet.rois import match_and_sample
 from seanet.types import Rois
-from seanet.weights import import_torchvision
+from seanet.weights.importing import import_torchvision
 
 CLASSES = 3
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from seanet.predict import load as load
     from seanet.recipes import recipe as recipe
     from seanet.training import train as train
-    from seanet.weights import import_torchvision as import_torchvision
+    from seanet.weights.importing import import_torchvision as import_torchvision
 
 __version__ = "0.1.0"
 
@@ -31,7 +31,7 @@ _HOMES = {
     "UserError": "errors",
     "build": "predict",
     "evaluate": "evaluation.run",
-    "import_torchvision": "weights",
+    "import_torchvision": "weights.importing",
     "load": "predict",
     "recipe": "recipes",
     "train": "training",

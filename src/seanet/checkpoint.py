@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,60 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from seanet import settings
-from seanet.config import Config
-from seanet.errors import CheckpointError, ConfigError
+from seanet.errors import CheckpointError
+from seanet.headers import BEST, LAST, Meta, damaged, find, meta_of, read_header, read_meta, versions
 
-FORMAT = 1
-BEST, LAST = "best.safetensors", "last.safetensors"
+__all__ = ["BEST", "LAST", "Meta", "Weights", "check_fits", "digest", "find", "load_fitting", "load_whole", "pack"]
+__all__ += ["read_meta", "read_model", "read_state", "save_model", "save_state", "unpack", "versions", "write"]
+
 TRAINER = "trainer/"
 Weights = dict[str, Tensor]
-
-MAGIC = {
-    b"PK\x03\x04": "a pickled checkpoint or another zip archive",
-    b"\x80": "a pickled checkpoint",
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"GIF8": "a GIF image",
-    b"%PDF": "a PDF document",
-    b"\x1f\x8b": "a gzip archive",
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself (git lfs pull fetches it)",
-    b"\x89HDF": "an HDF5 file",
-}
-
-
-def versions() -> dict[str, str]:
-    """Of what shapes the numbers."""
-    return {name: version(name) for name in ("seanet", "torch", "torchvision")}
-
-
-@dataclass(frozen=True)
-class Meta:
-    """What a checkpoint says about its weights."""
-
-    config: Config
-    classes: tuple[str, ...]
-    """Names of labels 1..K."""
-    category_ids: tuple[int, ...]
-    """Ids of the same classes in the data that trained them."""
-    epoch: float = 0.0
-    step: int = 0
-    metrics: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=versions)
-
-    def to_json(self) -> str:
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        return json.dumps(plain | {"config": settings.to_dict(self.config), "format": FORMAT})
-
-    @classmethod
-    def from_json(cls, text: str) -> "Meta":
-        plain = json.loads(text)
-        config, classes, ids = (
-            settings.from_dict(plain["config"]),
-            tuple(plain["classes"]),
-            tuple(plain["category_ids"]),
-        )
-        return cls(config, classes, ids, plain["epoch"], plain["step"], plain["metrics"], plain["versions"])
 
 
 def save_model(path: str | Path, weights: Mapping[str, Tensor], meta: Meta) -> None:
@@ -88,21 +41,15 @@ def read_model(path: str | Path) -> tuple[Weights, Meta]:
     Raises CheckpointError that says what the file is instead.
     """
     path = find(path)
-    metadata = _metadata(path)
-    meta = _meta(path, metadata)
+    metadata = read_header(path).metadata
+    meta = meta_of(path, metadata)
     weights = _tensors(path, trainer=False)
     if metadata.get("digest") != digest(weights):
-        raise _error(path, "is damaged: its weights are not those that were saved; take another copy")
+        raise damaged(path, "is damaged: its weights are not those that were saved; take another copy")
     broken = [name for name, value in weights.items() if not _finite(value)]
     if broken:
-        raise _error(path, f"holds weights that are not finite ({broken[0]} and {len(broken) - 1} more)")
+        raise damaged(path, f"holds weights that are not finite ({broken[0]} and {len(broken) - 1} more)")
     return weights, meta
-
-
-def read_meta(path: str | Path) -> Meta:
-    """What a checkpoint says of itself, without reading its weights."""
-    path = find(path)
-    return _meta(path, _metadata(path))
 
 
 def check_fits(path: str | Path, meta: Meta, classes: tuple[str, ...]) -> None:
@@ -114,7 +61,7 @@ def check_fits(path: str | Path, meta: Meta, classes: tuple[str, ...]) -> None:
     else:
         old, new = next(pair for pair in zip(meta.classes, classes, strict=True) if pair[0] != pair[1])
         numbers = f"was trained on other classes ({old!r} stands where the data have {new!r})"
-    raise _error(path, f"{numbers}: start a new run from it (--init) to keep all but the layers that name classes")
+    raise damaged(path, f"{numbers}: start a new run from it (--init) to keep all but the layers that name classes")
 
 
 def load_whole(model: torch.nn.Module, weights: Weights, path: str | Path) -> None:
@@ -126,7 +73,7 @@ def load_whole(model: torch.nn.Module, weights: Weights, path: str | Path) -> No
     given = {name: value.shape for name, value in weights.items()}
     if other := [name for name in own.keys() | given.keys() if own.get(name) != given.get(name)]:
         made_by = read_meta(path).versions.get("seanet", "unknown")
-        raise _error(
+        raise damaged(
             path,
             f"holds other tensors than this seanet ({version('seanet')}) builds from its configuration, {len(other)} in all,"
             f" {min(other)} first: load it with the version that wrote it ({made_by}) or train again",
@@ -154,12 +101,12 @@ def save_state(path: str | Path, weights: Mapping[str, Tensor], meta: Meta, stat
 def read_state(path: str | Path) -> tuple[Weights, Meta, Any]:
     """What ``save_state`` wrote."""
     weights, meta = read_model(path)
-    metadata = _metadata(Path(path))
+    metadata = read_header(Path(path)).metadata
     if "trainer" not in metadata:
-        raise _error(path, f"holds a model but no state of its training: only {LAST} can be resumed")
+        raise damaged(path, f"holds a model but no state of its training: only {LAST} can be resumed")
     tensors = _tensors(Path(path), trainer=True)
     if metadata.get("trainer_digest") != digest(tensors):
-        raise _error(path, "is damaged: its state of training is not the one that was saved; take another copy")
+        raise damaged(path, "is damaged: its state of training is not the one that was saved; take another copy")
     return weights, meta, unpack(tensors, json.loads(metadata["trainer"]))
 
 
@@ -225,17 +172,6 @@ def digest(tensors: Weights) -> str:
     return found.hexdigest()
 
 
-def find(path: str | Path) -> Path:
-    """The checkpoint that a path means: itself, or the best, else the last, of a run's folder."""
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    for name in (BEST, LAST):
-        if (path / name).is_file():
-            return path / name
-    raise _error(path, f"is a folder without {BEST} and {LAST}")
-
-
 def _finite(value: Tensor) -> bool:
     """Both ends are: ten times as fast as to look at each entry."""
     return not value.numel() or not value.is_floating_point() or all(end.isfinite() for end in value.aminmax())
@@ -282,80 +218,9 @@ def _not_written(path: Path, tensors: Weights, error: Exception) -> CheckpointEr
         free = f"{shutil.disk_usage(path.parent).free:,} bytes are free"
     except OSError:
         free = "the free space is not known"
-    return _error(
+    return damaged(
         path, f"could not be written ({reason}): {needed:,} bytes are needed and {free}; what stood there stays"
     )
-
-
-def _meta(path: Path, metadata: dict[str, str]) -> Meta:
-    if "seanet" not in metadata:
-        raise _error(path, "is a safetensors file of another program: seanet reads the checkpoints that it wrote")
-    try:
-        plain = json.loads(metadata["seanet"])
-        if plain["format"] > FORMAT:
-            made_by = plain["versions"]["seanet"]
-            raise _error(
-                path, f"was made by seanet {made_by}, which is newer than the {version('seanet')} installed: update"
-            )
-        return Meta.from_json(metadata["seanet"])
-    except ConfigError as error:
-        raise _error(path, f"has a configuration that this seanet does not know: {error}") from error
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise _error(path, "has a damaged description of its model") from error
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """The header's free part, once the file is known to be a whole safetensors file."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(512)
-            header = _header(path, start, size, file)
-    except FileNotFoundError:
-        raise _error(path, "does not exist") from None
-    except OSError as error:
-        raise _error(path, f"cannot be read ({error.strerror or error})") from error
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    whole = 8 + int.from_bytes(start[:8], "little") + max(ends, default=0)
-    if size < whole:
-        raise _error(path, f"is cut short: {size:,} of {whole:,} bytes; copy it again")
-    if size > whole:
-        raise _error(path, f"is damaged: {size - whole:,} bytes follow its end; copy it again")
-    return header.get("__metadata__", {})
-
-
-def _header(path: Path, start: bytes, size: int, file: Any) -> dict[str, Any]:
-    if not start:
-        raise _error(path, "is empty")
-    length = int.from_bytes(start[:8], "little")
-    looks_right = len(start) > 8 and start[8:9] == b"{" and length <= 100_000_000
-    if not looks_right:
-        raise _error(path, _what(start))
-    if length + 8 > size:
-        raise _error(path, f"is cut short: {size:,} bytes do not even hold its header; copy it again")
-    file.seek(8)
-    try:
-        header = json.loads(file.read(length))
-        assert all(isinstance(entry, dict) for entry in header.values())
-    except (ValueError, AssertionError, AttributeError) as error:
-        raise _error(path, "is damaged: its header is no JSON; copy it again") from error
-    return header
-
-
-def _what(start: bytes) -> str:
-    """What a file that is no safetensors file begins like."""
-    known = next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)
-    if known and "pickled" in known:
-        return (
-            f"is {known}: such files can run code, so they are not loaded; "
-            "seanet.import_torchvision converts weights of torchvision's Mask R-CNN"
-        )
-    text = start.lstrip().lower()
-    if known is None and text.startswith((b"<!doctype html", b"<html")):
-        known = "a web page (a failed download?)"
-    if known is None and b"\0" not in start and "\ufffd" not in start[:-4].decode(errors="replace"):
-        known = "a text file"
-    return f"is {known or 'no safetensors file'}, not a checkpoint of seanet"
 
 
 def _tensors(path: Path, trainer: bool) -> Weights:
@@ -363,8 +228,4 @@ def _tensors(path: Path, trainer: bool) -> Weights:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys() if name.startswith(TRAINER) == trainer}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise _error(path, f"is damaged ({error}); copy it again") from error
-
-
-def _error(path: str | Path, what: str) -> CheckpointError:
-    return CheckpointError(f"{path} {what}", file=str(path))
+        raise damaged(path, f"is damaged ({error}); copy it again") from error

@@ -47,7 +47,7 @@ def run(
     """
     began = time.monotonic()
     config = override(named(recipe), [*SETTINGS, f"train.steps={steps}"])
-    from seanet.weights import FROM_SCRATCH, at_hand
+    from seanet.weights.start import FROM_SCRATCH, at_hand
 
     if not at_hand(config.backbone):
         say(f"no ImageNet weights for {config.backbone.name} on this machine: training from scratch, to lower figures")

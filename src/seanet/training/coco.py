@@ -20,7 +20,7 @@ from seanet.predict import Model
 from seanet.training.optim import Plan
 from seanet.training.run import Job, Run, run
 from seanet.types import Batch
-from seanet.weights import load_start
+from seanet.weights.start import load_start
 
 Data = Path | str | tuple[CocoData, CocoData]
 
