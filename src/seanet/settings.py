@@ -15,6 +15,7 @@ from seanet.config import Config
 from seanet.errors import ConfigError
 
 Plain = dict[str, Any]
+DEEPEST = 4  # containers inside each other; a part, a setting and its list are three
 
 
 def to_dict(config: Config) -> Plain:
@@ -29,6 +30,8 @@ def from_dict(data: object) -> Config:
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"a configuration is a mapping of names to values, got {_show(data)}", value=data)
+    if line := next(_misshapen(data, DEEPEST), None):
+        raise ConfigError(line, field=line.split()[0])
     given = _with_kinds(data)
     config, errors = _validate(given)
     errors += [line for path, value in _leaves(given) if (line := _suspicious(path, value, config))]
@@ -78,13 +81,11 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
 
 def load_yaml(path: str | Path, base: Config | None = None) -> Config:
     """The settings of a YAML file on top of ``base``, or of the defaults."""
-    import yaml
-
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = _read_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})", file=str(path)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: is no valid YAML: {_one_line(error)}", file=str(path)) from error
     try:
         return merge(base or Config(), {} if data is None else data)
@@ -130,7 +131,7 @@ def _leaves(data: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _merged(old: Mapping[str, Any], changes: Mapping[str, Any]) -> Plain:
+def _merged(old: Mapping[Any, Any], changes: Mapping[Any, Any]) -> dict[Any, Any]:
     merged = dict(old)
     for key, value in changes.items():
         inner = merged.get(key)
@@ -138,12 +139,41 @@ def _merged(old: Mapping[str, Any], changes: Mapping[str, Any]) -> Plain:
     return merged
 
 
-def _parse(text: str, assignment: str, parts: list[str]) -> Any:
+def _misshapen(data: object, levels: int, path: str = "") -> Iterator[str]:
+    """A line for each name that is no text, and for what is nested too deeply: YAML's anchors can even make loops."""
+    inner: Iterable[tuple[str, object]] = ()
+    if isinstance(data, Mapping):
+        inner = [(f"{path}.{key}" if path else str(key), value) for key, value in data.items()]
+        yield from (
+            f"{name} is no setting: {_show(key)} is no name"
+            for key, (name, _) in zip(data, inner, strict=True)
+            if not isinstance(key, str)
+        )
+    elif isinstance(data, list | tuple | set):
+        inner = [(path, value) for value in data]
+    if inner and not levels:
+        yield f"{path} is nested deeper than any setting"
+        return
+    for name, value in inner:
+        yield from _misshapen(value, levels - 1, name)
+
+
+def _read_yaml(text: str) -> Any:
+    """What a YAML text holds; ValueError for whatever the parser cannot make anything of."""
     import yaml
 
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, KeyError, AttributeError) as error:  # the latter for tags such as !!bool x
+        raise ValueError(_one_line(error)) from error
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _parse(text: str, assignment: str, parts: list[str]) -> Any:
+    try:
+        value = _read_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"{assignment!r}: the value is no valid YAML: {_one_line(error)}", value=text) from error
     return None if value in ("none", "None") and _optional(parts) else value
 
@@ -151,7 +181,7 @@ def _parse(text: str, assignment: str, parts: list[str]) -> Any:
 def _show(value: Any) -> str:
     """A value as one would type it."""
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_show, value))}]"
+        return f"[{', '.join('[...]' if isinstance(inner, list | tuple) else _show(inner) for inner in value)}]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value)

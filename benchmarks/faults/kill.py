@@ -1,0 +1,200 @@
+"""Kills at random moments of a short real training; after each it is resumed and must end as if nothing had happened.
+
+    .venv/bin/python benchmarks/faults/kill.py --trials 200
+
+In three of four trials the process is killed (SIGKILL) at a random moment, one of imports excepted; in the fourth it dies
+inside a save: at a random byte of the file, or before or after one of the calls that make it durable.  A resumed run is
+killed again with one chance in three.  Equal means: every step once in metrics.csv, all its numbers but the clock's, and
+fingerprints of both checkpoints and of the optimiser.
+
+    .venv/bin/python benchmarks/faults/kill.py --saves 1000 --out benchmarks/faults/saves.json
+
+kills a process that does nothing but save, again and again, with TMPDIR on another disk.  What was last said to be saved,
+or the save after it, must load.
+"""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import short
+import torch
+
+from seanet import checkpoint
+
+SMALLEST = 200_000  # bytes; a limit on files below this would also meet what is no checkpoint
+CALLS = ("fsync", "replace")
+
+
+def limited(pid: int, size: int) -> None:
+    """The process dies at the write that would make any file longer than ``size``."""
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, size))
+
+
+def mortal() -> None:
+    """Past the limit of a file's size the kernel ends this process, which Python otherwise keeps it from."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def dies_at(name: str, call: int, after: bool) -> None:
+    """The process kills itself at the ``call``-th call of ``os.fsync`` or ``os.replace``, before or after it."""
+    real, calls, me = getattr(os, name), [0], os.getpid()
+
+    def fatal(*args, **kwargs):
+        calls[0] += os.getpid() == me
+        if calls[0] == call and not after:
+            os.kill(me, signal.SIGKILL)
+        found = real(*args, **kwargs)
+        if calls[0] == call:
+            os.kill(me, signal.SIGKILL)
+        return found
+
+    setattr(os, name, fatal)
+
+
+def killed_once(task, folder: Path, rng: random.Random, seconds: float, inside: bool, size: int) -> dict:
+    """Start ``task`` and end it; what was done to it, and its exit code, which is 0 if it was quicker."""
+    log = folder.with_suffix(".log")
+    moment = rng.uniform(0, seconds)
+    if not inside:
+        child = short.fork(task(None), log)
+        if (code := child.wait(moment)) is None:
+            os.kill(child.pid, signal.SIGKILL)
+            code = child.finish()
+        how = {"how": "kill", "seconds": round(moment, 3)}
+    elif rng.random() < 0.5:
+        child = short.fork(task(mortal), log)
+        at = rng.randint(SMALLEST, size - 1)
+        if (code := child.wait(moment)) is None:
+            limited(child.pid, at)
+            code = child.finish()
+        how = {"how": "byte", "byte": at, "seconds": round(moment, 3)}
+    else:
+        name, call, after = rng.choice(CALLS), rng.randint(1, 12), rng.random() < 0.5
+        child = short.fork(task(lambda: dies_at(name, call, after)), log)
+        code = child.finish()
+        how = {"how": name, "call": call, "after": after}
+    if code > 0:
+        raise SystemExit(f"{folder} ended with {code} instead of being killed: {child.text()}")
+    return how | {"code": code}
+
+
+def trial(data: short.Sets, folder: Path, rng: random.Random, inside: bool, seconds: float, expected: dict) -> dict:
+    shutil.rmtree(folder, ignore_errors=True)
+    config = short.small()
+    size = expected["size"]
+    began, kills = time.monotonic(), []
+
+    def task(before):
+        return short.training(data, folder, config, before)
+
+    kills.append(killed_once(task, folder, rng, seconds, inside, size))
+    while kills[-1]["code"] and rng.random() < 1 / 3:
+        kills.append(killed_once(task, folder, rng, seconds, inside=False, size=size))
+    found = {"inside": inside, "kills": kills}
+    child = short.fork(task(None), folder.with_suffix(".log"))
+    code = child.finish()
+    if code:
+        return found | {"resumed": False, "equal": False, "said": child.text()[-2000:]}
+    differs = short.compared(short.outcome(folder), expected["outcome"])
+    left = [path.name for path in folder.iterdir() if path.name.startswith(".") and path.name.endswith(".tmp")]
+    if not differs:
+        shutil.rmtree(folder)
+    seconds = round(time.monotonic() - began, 1)
+    return found | {"resumed": True, "equal": not differs, "differs": differs, "left": left, "seconds": seconds}
+
+
+def trainings(options) -> None:
+    options.work.mkdir(parents=True, exist_ok=True)
+    data = short.sets(options.work / "data")
+    trials = short.Trials(options.out, {"seed": options.seed, "images": short.IMAGES, "passes": short.PASSES})
+    whole = options.work / "whole"
+    shutil.rmtree(whole, ignore_errors=True)
+    outcome, seconds = short.undisturbed(data, whole, short.small())
+    expected = {"outcome": outcome, "size": (whole / checkpoint.LAST).stat().st_size}
+    for number in trials.missing(options.trials):
+        rng = random.Random(f"{options.seed} {number}")
+        found = trial(data, options.work / f"trial{number}", rng, number % 4 == 3, seconds, expected)
+        trials.add(number, **found)
+        print(f"trial {number}: {found}", flush=True)
+    kills = [kill for found in trials for kill in found["kills"] if kill["code"]]
+    count = len(trials.found)
+    trials.finish(
+        {
+            "killed": len(kills),
+            "killed inside a save": sum(kill["how"] != "kill" for kill in kills),
+            "resumed": f"{sum(found['resumed'] for found in trials)}/{count}",
+            "equal": f"{sum(found['equal'] for found in trials)}/{count}",
+            "unfinished files left": sum(bool(found.get("left")) for found in trials),
+        }
+    )
+
+
+def saving(path: Path, first: int, told: int) -> int:
+    """Save states that say their number, and tell each number once its file is there, until this process is killed."""
+    meta = checkpoint.Meta(short.small(), ("thing",), (1,))
+    step = first
+    while True:
+        weights = {f"w{i}": torch.full((250_000,), float(step)) for i in range(8)}
+        checkpoint.save_state(path, weights, replace(meta, step=step), {"step": step})
+        os.write(told, step.to_bytes(8, "little"))
+        step += 1
+
+
+def saves(options) -> None:
+    """Kills in a loop of saves."""
+    options.work.mkdir(parents=True, exist_ok=True)
+    os.environ["TMPDIR"] = "/dev/shm"
+    path, rng = options.work / checkpoint.LAST, random.Random(options.seed)
+    path.unlink(missing_ok=True)
+    lost, first, sizes = [], 1, 0
+    for number in range(options.saves):
+        ours, theirs = os.pipe()
+        child = short.fork(lambda first=first, told=theirs: saving(path, first, told), options.work / "saves.log")
+        os.close(theirs)
+        if number == 0:
+            os.read(ours, 8)  # there must be something to lose
+        code = child.wait(rng.uniform(0, 0.12))
+        if code is not None:
+            raise SystemExit(f"saving ended with {code}: {child.text()}")
+        os.kill(child.pid, signal.SIGKILL)
+        child.finish()
+        with os.fdopen(ours, "rb") as pipe:
+            told = pipe.read()
+        last = int.from_bytes(told[-8:], "little") if told else first - 1
+        try:
+            weights, meta, state = checkpoint.read_state(path)
+            values = {float(value.min()) for value in weights.values()} | {
+                float(value.max()) for value in weights.values()
+            }
+            good = meta.step == state["step"] and values == {float(meta.step)} and last <= meta.step <= last + 1
+        except short.UserError as error:
+            good, meta = False, None
+            print(f"kill {number}: {error}")
+        if not good:
+            lost.append(number)
+        first = (meta.step if meta else last) + 1
+        sizes += any(rest.name.endswith(".tmp") for rest in options.work.glob(".*"))
+        for rest in options.work.glob(".*.tmp"):
+            rest.unlink()
+    trials = short.Trials(options.out, {"seed": options.seed, "saves": options.saves})
+    trials.finish(
+        {"killed": options.saves, "killed while a file was written": sizes, "saved": first - 1, "lost": len(lost)}
+    )
+
+
+def main() -> None:
+    parser = short.options(__doc__, 200, "kill")
+    parser.add_argument("--saves", type=int, default=0, help="this many kills in a loop of saves instead")
+    options = parser.parse_args()
+    saves(options) if options.saves else trainings(options)
+
+
+if __name__ == "__main__":
+    main()
