@@ -2,7 +2,7 @@
 
 from seanet.cli.app import app
 
-from seanet.cli import train, val, compare, analyse, predict, bench, recipes, demo, data, convert  # isort: skip  # in the order of the help
+from seanet.cli import train, val, compare, analyse, predict, bench, recipes, demo, data, convert, export  # isort: skip  # in the order of the help
 
 __all__ = [
     "analyse",
@@ -12,6 +12,7 @@ __all__ = [
     "convert",
     "data",
     "demo",
+    "export",
     "main",
     "predict",
     "recipes",

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,17 +10,23 @@ from seanet.cli.data import data_app
 from seanet.cli.options import Json, Split, counter, emit, require, require_place
 from seanet.errors import UserError
 
+if TYPE_CHECKING:
+    from seanet.data.contents import Contents
+
 convert_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 data_app.add_typer(convert_app, name="convert")
 
 ANNOTATIONS = "annotations/instances_{}.json"  # of a split, as COCO lays them out
 
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="Where annotations/ and images/, with links, go.")]
+Name = Annotated[str, typer.Option("--split", metavar="NAME", help="What to call it, where no folders train, val do.")]
+
 
 @convert_app.callback()
 def convert_root() -> None:
-    """Convert data sets to COCO's format.
+    """Convert data sets to COCO's format, and from it.
 
-    Images stay where they are: OUT/images is a link to them.
+    Images stay where they are: what is made of them are links.
     """
 
 
@@ -68,6 +74,107 @@ def lvis(
 
 
 @convert_app.command()
+def yolo(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The folder that holds data.yaml, or such a file.")],
+    out: Out,
+    json_: Json = False,
+) -> None:
+    """Convert YOLO's segments.
+
+    One ring for each object; a box without an outline is skipped and counted.
+    """
+    require(source, "the folder that holds data.yaml")
+    require_place(out / ANNOTATIONS.format("train"), "OUT")
+    from seanet.data.yolo import convert
+
+    names, found = convert(source, counter("converted"))
+    write_parts(out, names, {split: (part.contents, part.folder) for split, part in found.items()}, json_)
+
+
+@convert_app.command()
+def labelme(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The folder of LabelMe's JSON files and their images.")],
+    out: Out,
+    split: Name = "train",
+    json_: Json = False,
+) -> None:
+    """Convert LabelMe's files.
+
+    Polygons, rectangles, circles and masks; a group_id joins the parts of an object.
+    """
+    require(source, "a folder of LabelMe's JSON files")
+    require_place(out / ANNOTATIONS.format("train"), "OUT")
+    from seanet.data.contents import names_of
+    from seanet.data.labelme import convert, place
+    from seanet.report.files import write_whole
+
+    found = convert(source, split, counter("converted"))
+    for name, part in found.items():
+        place(out, f"images/{name}", part.pictures, write_whole)
+    contents = {name: (part.contents, None) for name, part in found.items()}
+    write_parts(out, names_of(part.contents for part in found.values()), contents, json_)
+
+
+@convert_app.command()
+def voc(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="VOCdevkit, or the folder of a year in it.")],
+    out: Out,
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="One list alone, such as trainval.")] = None,
+    json_: Json = False,
+) -> None:
+    """Convert Pascal VOC's segmentation, with exact masks.
+
+    Void pixels belong to no object.
+    """
+    require(source, "VOCdevkit")
+    require_place(out / ANNOTATIONS.format("train"), "OUT")
+    from seanet.data.voc import SHOWN, convert, find_root
+
+    names, found = convert(source, split, counter("converted"))
+    pictures = find_root(source) / SHOWN
+    write_parts(out, names, {name: (contents, pictures) for name, contents in found.items()}, json_)
+
+
+@convert_app.command()
+def labels(
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="The folder of the images.")],
+    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="The folder of label images of the same names.")],
+    out: Out,
+    class_: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="Every value is an object of it.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Columns image,value,class and, if needed, crowd.")
+    ] = None,
+    numbers: Annotated[
+        Path | None, typer.Option(metavar="JSON", help='Classes by number, {"24": "person"}: value // divisor.')
+    ] = None,
+    divisor: Annotated[int, typer.Option(min=2, help="Of --numbers.")] = 1000,
+    ending: Annotated[str, typer.Option(metavar="TEXT", help="Of label images, as _mask in 1_mask.png.")] = "",
+    split: Name = "train",
+    json_: Json = False,
+) -> None:
+    """Convert label images, with exact masks.
+
+    The value of a pixel says which object it belongs to, 0 is ground; PNG or TIFF. Name the classes in one of three
+    ways: --class, --table or --numbers.
+    """
+    require(images, "the folder of the images")
+    require(labels, "the folder of label images")
+    require_place(out / ANNOTATIONS.format("train"), "OUT")
+    from seanet.data.labels import by_number, by_table, class_names, convert, one_class
+
+    ways = [one_class(class_)] if class_ else []
+    ways += [by_table(table)] if table else []
+    ways += [by_number(numbers, divisor)] if numbers else []
+    if len(ways) != 1:
+        raise UserError("name the classes by exactly one of --class NAME, --table CSV and --numbers JSON")
+    (classes,) = ways
+    found = convert(images, labels, classes, split, ending, counter("converted"))
+    write_parts(out, class_names(found), {name: (part.contents, part.folder) for name, part in found.items()}, json_)
+
+
+@convert_app.command()
 def cityscapes_results(
     results: Annotated[Path, typer.Argument(metavar="JSON", help="What  seanet val --results  wrote.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="The converted data set.")],
@@ -96,22 +203,38 @@ def cityscapes_results(
     emit(found, json_, f"{len(entries)} detections in {len(truth.images)} images: {out}")
 
 
-def write(out: Path, contents: dict[str, dict[str, Any]], json_: bool) -> None:
-    """The annotations of each split, and what was counted in them."""
+def write_parts(out: Path, names: list[str], parts: dict[str, "tuple[Contents, Path | None]"], json_: bool) -> None:
+    """Splits with the folders of their images, to which links are made where they are given."""
+    from seanet.data.converting import link_images
+
+    if not names:
+        raise UserError(f"there is no object that a mask can be made of, so nothing was written to {out}")
+    for split, (_, folder) in parts.items():
+        if folder:
+            link_images(out, folder, f"images/{split}")
+    contents = {split: part.content(names) for split, (part, _) in parts.items()}
+    write(out, contents, json_, {split: part.repairs.summary() for split, (part, _) in parts.items()})
+
+
+def write(
+    out: Path, contents: dict[str, dict[str, Any]], json_: bool, notes: dict[str, list[str]] | None = None
+) -> None:
+    """The annotations of each split, what was counted in them, and what was noted on the way."""
     from seanet.data.converting import counts
     from seanet.report.files import write_whole
 
     found = {}
     for split, content in contents.items():
         file = write_whole(out / ANNOTATIONS.format(split), json.dumps(content).encode())
-        found[split] = {"file": str(file), **counts(content)}
+        found[split] = {"file": str(file), **counts(content)} | ({"notes": notes[split]} if notes else {})
     emit(found, json_, "\n".join(described(split, numbers) for split, numbers in found.items()))
 
 
 def described(split: str, numbers: dict[str, Any]) -> str:
     shown = [f"{name} {count}" for name, count in numbers["classes"].items()]
     classes = ", ".join(shown[:20]) + (f" and {len(shown) - 20} more classes" if len(shown) > 20 else "")
-    return (
+    counted = (
         f"{split}: {numbers['images']} images ({numbers['empty_images']} without objects), {numbers['objects']} objects, "
         f"{numbers['crowds']} crowd regions: {numbers['file']}\n  {classes}"
     )
+    return "\n  ".join([counted, *numbers.get("notes", [])])

@@ -1,31 +1,57 @@
 """What converters of data sets share: images stay where they are, and what was converted is counted.  Free of torch."""
 
+import json
+import os
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from seanet.errors import UserError
+from seanet.data.files import irregular
+from seanet.data.folders import SPLITS, find_split
+from seanet.errors import AnnotationError, UserError
+
+Progress = Callable[[int, int], None]
+"""Takes how many of how many are done."""
+
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
 
 
-def link_images(out: Path, images: Path) -> Path:
-    """Make ``out/images`` a link to the folder of the original images; nothing is copied.
+def link_images(out: Path, images: Path, name: str = "images") -> Path:
+    """Make ``out/NAME`` a link to the folder of the original images; nothing is copied.
 
     A link of that kind, or a folder that somebody made in its place, stays.
     """
-    link, images = out / "images", images.resolve()
+    link, images = out / name, images.resolve()
     if not images.is_dir():
         raise UserError(f"the image folder {images} does not exist: give the right one", file=images)
     if (link.is_symlink() and link.resolve() != images) or link.is_file():
         raise UserError(f"{link} is there already and does not lead to {images}: write to another folder", file=link)
-    if link.exists():
-        return link
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        link.symlink_to(images, target_is_directory=True)
-    except OSError as error:
-        advice = f"put a junction to {images}, or a copy of it, there and run this again"
-        raise UserError(f"{link}: cannot be made a link ({error.strerror}): {advice}", file=link) from error
+    if not link.exists():
+        _make_link(out, link, images)
     return link
+
+
+def link_file(out: Path, name: str, file: Path) -> None:
+    """Make ``out/NAME`` lead to an image; one that does already stays."""
+    link, file = out / name, file.resolve()
+    if link.is_symlink() and link.resolve() == file:
+        return
+    if link.is_symlink() or link.exists():
+        raise UserError(f"{link} is there already and does not lead to {file}: write to another folder", file=link)
+    _make_link(out, link, file)
+
+
+def _make_link(out: Path, link: Path, target: Path) -> None:
+    between = [folder for folder in link.parents if out in folder.parents]
+    if above := next((folder for folder in between if folder.is_symlink()), None):
+        raise UserError(f"{above} is a link, and what it leads to is left alone: write to another folder", file=above)
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target, target_is_directory=target.is_dir())
+    except OSError as error:
+        advice = f"put a junction to {target}, or a copy of it, there and run this again"
+        raise UserError(f"{link}: cannot be made a link ({error.strerror}): {advice}", file=link) from error
 
 
 def counts(content: dict[str, Any]) -> dict[str, Any]:
@@ -40,3 +66,73 @@ def counts(content: dict[str, Any]) -> dict[str, Any]:
         "crowds": len(content["annotations"]) - len(single),
         "classes": dict(found.most_common()),
     }
+
+
+def split_folders(source: Path, name: str) -> dict[str, Path]:
+    """The folders ``train``, ``val`` (or ``valid``) and ``test`` of a data set; without them it is one split, ``name``."""
+    if not source.is_dir():
+        raise UserError(f"{source} is not a folder: give the one that holds the data set", file=source)
+    found = {split: source / word for split, words in SPLITS.items() for word in words if (source / word).is_dir()}
+    return found or {name: source}
+
+
+def splits_of(data: Path, wanted: list[str] | None) -> dict[str, tuple[Path, Path]]:
+    """Annotation file and image folder of the wanted splits, or of those of train, val and test that are there."""
+    if wanted:
+        return {split: find_split(data, split) for split in wanted}
+    found = {}
+    for split in SPLITS:
+        try:
+            found[split] = find_split(data, split)
+        except AnnotationError:
+            continue
+    return found or {"train": find_split(data, "train")}  # which says what was looked for
+
+
+def common_folder(files: Iterable[Path]) -> Path:
+    """The deepest folder that all the files are below."""
+    return Path(os.path.commonpath([file.parent for file in files]))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Image files below a folder, by their endings, in the order of their names."""
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
+
+
+def by_stem(files: Iterable[Path], folder: Path) -> dict[str, Path]:
+    """Path below the folder, without its ending -> file; two files of one name cannot be told apart."""
+    found: dict[str, Path] = {}
+    for file in files:
+        stem = file.relative_to(folder).with_suffix("").as_posix()
+        if stem in found:
+            message = f"{file} and {found[stem].name} differ in their endings alone: rename or remove one of them"
+            raise AnnotationError(message, file=file)
+        found[stem] = file
+    return found
+
+
+def read_text(file: Path, what: str) -> str:
+    """A text file; AnnotationError, with ``what`` was expected, if it is none."""
+    if reason := irregular(file):
+        raise AnnotationError(f"{file} {reason}: expected {what}", file=file)
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise AnnotationError(f"{file} cannot be read ({error.strerror}): expected {what}", file=file) from error
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{file} is not UTF-8 text: expected {what}", file=file) from error
+
+
+def read_object(file: Path, what: str) -> dict[str, Any]:
+    """The object that a JSON file holds; AnnotationError, with ``what`` was expected, if it holds none."""
+    try:
+        content = json.loads(read_text(file, what))
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        message = f"{file} is not JSON: {error.msg} in {place}: expected {what}"
+        raise AnnotationError(message, file=file) from error
+    except (ValueError, RecursionError) as error:
+        raise AnnotationError(f"{file} is not JSON of a data set: {error}: expected {what}", file=file) from error
+    if not isinstance(content, dict):
+        raise AnnotationError(f"{file} holds no JSON object: expected {what}", file=file)
+    return content

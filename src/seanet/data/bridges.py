@@ -1,0 +1,34 @@
+"""Several rings as one, for formats whose objects have a single outline.
+
+A bridge goes from one ring to the next and back the same way, so it has no width and encloses no pixel: filling the
+joined ring, by the even-odd rule or by winding numbers, gives the same pixels as the rings gave, parts and holes included.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from seanet.polygons import Ring, mask_polygons
+
+
+def outline(bits: np.ndarray, x0: int, y0: int) -> tuple[Ring, int, int]:
+    """The one ring of a bitmap with its corner at (x0, y0), and how many parts and holes it joins; a pixel must be set."""
+    polygons = mask_polygons(bits, x0, y0)
+    rings = [ring for polygon in polygons for ring in polygon]
+    return join(rings), len(polygons), len(rings) - len(polygons)
+
+
+def join(rings: Sequence[Ring]) -> Ring:
+    """Each ring is joined to those before it where a point of theirs is near."""
+    joined = rings[0]
+    for ring in rings[1:]:
+        # The nearest pair of points would take their product in time; from a point to and fro takes their sum.
+        a = _nearest(joined, ring[0])
+        b = _nearest(ring, joined[a])
+        a = _nearest(joined, ring[b])
+        joined = np.concatenate([joined[: a + 1], ring[b:], ring[: b + 1], joined[a:]])
+    return joined
+
+
+def _nearest(points: Ring, to: np.ndarray) -> int:
+    return int(((points - to) ** 2).sum(1).argmin())

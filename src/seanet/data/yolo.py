@@ -1,0 +1,236 @@
+"""YOLO's segments, both ways: a text file for each image with a row "class x y x y ..." for each object.  Free of torch.
+
+Coordinates are shares of the width and height of the image.  A row is one ring, so holes and several parts are joined by
+bridges of zero width, which come back pixel by pixel.  A row of four numbers is a box: no mask follows from it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import yaml
+
+from seanet.data.bridges import outline
+from seanet.data.contents import Contents
+from seanet.data.converting import Progress, by_stem, common_folder, pictures_in, read_text
+from seanet.data.files import irregular
+from seanet.data.images import image_size
+from seanet.data.records import Annotation, CocoData, ImageRecord, mask_bits
+from seanet.data.repairs import Repairs
+from seanet.errors import AnnotationError
+
+KEYS = ("train", "val", "test")
+FARTHEST = 2.0  # widths or heights; rows beyond are in pixels
+
+
+@dataclass(frozen=True)
+class Found:
+    """A split: the folder that its images are below, and what a COCO file holds whose names are below it."""
+
+    folder: Path
+    contents: Contents
+
+
+@dataclass(frozen=True)
+class Description:
+    """What data.yaml says."""
+
+    file: Path
+    names: list[str]
+    places: dict[str, list[str]]  # of a split: folders, or lists of images
+
+    def error(self, message: str, field: str) -> AnnotationError:
+        return AnnotationError(f"{self.file}: {message}", file=self.file, field=field)
+
+
+def convert(source: Path, progress: Progress | None = None) -> tuple[list[str], dict[str, Found]]:
+    """Names of the classes, and the splits of a folder that holds data.yaml."""
+    description = read_description(source)
+    found, labels, boxes = {}, 0, 0
+    for split in description.places:
+        pictures = _pictures(description, split)
+        folder = common_folder(pictures)
+        contents = Contents(f"YOLO segments, {split}")
+        for done, picture in enumerate(pictures, 1):
+            height, width = image_size(picture)
+            contents.image(picture.relative_to(folder).as_posix(), height, width)
+            file = _label_file(picture)
+            labels += file.exists()
+            boxes += _rows(contents, file, description, height, width) if file.exists() else 0
+            if progress:
+                progress(done, len(pictures))
+        found[split] = Found(folder, contents)
+    if not labels:
+        message = "none of its images has a file of labels: expected labels/NAME.txt for images/NAME.jpg"
+        raise description.error(message, "labels")
+    if boxes and not any(part.contents.annotations for part in found.values()):
+        message = f"its labels are {boxes} boxes without an outline: export segments, no mask follows from boxes"
+        raise description.error(message, "labels")
+    return description.names, found
+
+
+def read_description(source: Path) -> Description:
+    """data.yaml of a folder, or another file of that kind that is named itself."""
+    file = source if source.is_file() else _yaml_file(source)
+    what = "YOLO's data.yaml, with names, train and val"
+    try:
+        content = yaml.safe_load(read_text(file, what))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise AnnotationError(f"{file} is not YAML: expected {what}", file=file) from error
+    if not isinstance(content, dict):
+        raise AnnotationError(f"{file} holds no keys: expected {what}", file=file)
+    description = Description(file, [], {key: _strings(content[key]) for key in KEYS if content.get(key)})
+    description.names.extend(_names(content.get("names"), description))
+    if not description.places:
+        raise description.error("names neither train nor val: expected folders of images", "train")
+    return description
+
+
+def _yaml_file(source: Path) -> Path:
+    files = sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
+    if source / "data.yaml" in files or not files:
+        return source / "data.yaml"
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files[:5])
+        raise AnnotationError(f"{source} holds {names}: name the one that describes the data set", file=source)
+    return files[0]
+
+
+def _strings(value: object) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+
+
+def _names(value: object, description: Description) -> list[str]:
+    if isinstance(value, dict) and sorted(value, key=str) == sorted(range(len(value)), key=str):
+        value = [value[index] for index in range(len(value))]
+    if not isinstance(value, list) or not value or not all(isinstance(name, str | int | float) for name in value):
+        raise description.error(f"has the names {str(value)[:80]}: expected a list, or 0: NAME, 1: NAME, ...", "names")
+    names = [str(name) for name in value]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise description.error(f"names the class {twice!r} twice: give each its own name", "names")
+    return names
+
+
+def _pictures(description: Description, split: str) -> list[Path]:
+    files: list[Path] = []
+    for entry in description.places[split]:
+        place = _place(description, entry, split)
+        files += pictures_in(place) if place.is_dir() else _listed(place, description)
+    files = sorted(set(files))
+    if not files:
+        raise description.error(f"{split}: there are no images in {', '.join(description.places[split])}", split)
+    by_stem(files, common_folder(files))  # or two images would share their labels
+    return files
+
+
+def _place(description: Description, entry: str, split: str) -> Path:
+    """A folder or list below the folder of data.yaml; whatever else ``path`` says, data sets are moved around."""
+    root = description.file.parent
+    parts = PurePosixPath(entry.replace("\\", "/")).parts
+    tried = [root.joinpath(*parts[first:]) for first in range(len(parts)) if ".." not in parts[first:]]
+    place = next((place for place in tried if place.is_relative_to(root) and place.exists()), None)
+    if place is None:
+        message = f"{split}: {entry!r} is not there: expected a folder of images below {root}"
+        raise description.error(message, split)
+    return place
+
+
+def _listed(file: Path, description: Description) -> list[Path]:
+    """Images that a text file lists, a path in a line."""
+    lines = read_text(file, "a folder of images, or a list of them").splitlines()
+    found = [_place(description, line.strip(), file.name) for line in lines if line.strip()]
+    if bad := next((path for path in found if irregular(path)), None):
+        raise AnnotationError(f"{file}: {bad} {irregular(bad)}: expected an image", file=file)
+    return found
+
+
+def _label_file(picture: Path) -> Path:
+    """images/NAME.jpg -> labels/NAME.txt; the last folder of that name counts."""
+    parts = list(picture.parts)
+    if "images" in parts[:-1]:
+        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+def _rows(contents: Contents, file: Path, description: Description, height: int, width: int) -> int:
+    """Add the objects of a file; how many of its rows are boxes."""
+    boxes = 0
+    for line, text in enumerate(read_text(file, "rows of YOLO's segments").splitlines(), 1):
+        if not text.strip():
+            continue
+        label, shares = _row(text, f"{file}:{line}", description)
+        where = f"{file.relative_to(description.file.parent)}:{line}"
+        if len(shares) == 4:
+            contents.repairs.annotations += 1
+            contents.note("skipped", "a box without an outline", where)
+            boxes += 1
+        else:
+            ring = (shares.reshape(-1, 2) * (width, height)).round(6).ravel()
+            contents.object(description.names[label], [ring.tolist()], where)
+    return boxes
+
+
+def _row(text: str, where: str, description: Description) -> tuple[int, np.ndarray]:
+    """Class, and the other numbers."""
+    facts: dict[str, Any] = {"file": where, "value": text[:200]}
+    try:
+        numbers = np.array(text.split(), np.float64)
+    except ValueError as error:
+        raise AnnotationError(f"{where}: {text[:60]!r} is no row of numbers: mend it", **facts) from error
+    label, shares = numbers[0], numbers[1:]
+    if not (label.is_integer() and 0 <= label < len(description.names)):
+        known = f"{description.file.name} names 0 to {len(description.names) - 1}"
+        raise AnnotationError(f"{where}: there is no class {text.split()[0]}: {known}", **facts)
+    if len(shares) % 2 or len(shares) < 4:
+        message = f"{where}: has {len(shares)} numbers after the class: expected an x and a y for each point"
+        raise AnnotationError(message, **facts)
+    if not (np.abs(shares - 0.5) <= FARTHEST - 0.5).all():
+        message = f"{where}: expected shares of width and height, 0 to 1, not {shares[np.abs(shares).argmax()]:g}"
+        raise AnnotationError(message, **facts)
+    return int(label), shares
+
+
+def labels(data: CocoData, repairs: Repairs) -> Iterator[tuple[ImageRecord, str]]:
+    """Each image with the text of its file of labels; classes count from 0 in the order of the categories."""
+    for record in data.images:
+        rows = []
+        for a in record.annotations:
+            if a.crowd:
+                repairs.note("crowd region", "left out", "not known to YOLO", a.source_id, record.id)
+                continue
+            ring = _one_ring(a, record, repairs)
+            if ring is None:
+                repairs.note("object", "left out", "without a pixel", a.source_id, record.id)
+                continue
+            shares = ring.reshape(-1, 2) / (record.width, record.height)
+            rows.append(" ".join([str(a.label - 1), *(f"{share:.12g}" for share in shares.ravel().tolist())]))
+        yield record, "".join(f"{row}\n" for row in rows)
+
+
+def _one_ring(a: Annotation, record: ImageRecord, repairs: Repairs) -> np.ndarray | None:
+    """The outline that a row can hold: a polygon as it is, anything else along its pixels; None if it has none."""
+    if isinstance(a.segmentation, list) and len(a.segmentation) == 1:
+        points = a.segmentation[0].reshape(-1, 2)
+        if points.min() >= 0 and (points <= (record.width, record.height)).all():
+            return a.segmentation[0]
+    bits, (x0, y0, _, _) = mask_bits(a, record.height, record.width)
+    if not bits.size:
+        return None
+    ring, parts, holes = outline(bits, x0, y0)
+    if parts > 1 or holes:
+        repairs.note("object", "joined", "parts and holes by bridges of zero width", a.source_id, record.id)
+    return ring
+
+
+def description(names: tuple[str, ...], splits: list[str]) -> bytes:
+    """data.yaml."""
+    content: dict[str, Any] = {split: f"images/{split}" for split in splits}
+    content["names"] = dict(enumerate(names))
+    return yaml.safe_dump(content, allow_unicode=True, sort_keys=False).encode()
+
+
+def label_name(picture: Path) -> str:
+    return picture.with_suffix(".txt").as_posix()
