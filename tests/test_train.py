@@ -153,7 +153,8 @@ def test_run_leaves_its_folder(tmp_path):
     assert result.exit_code == 0
     assert [entry["step"] for entry in result.history] == [3, 6, 9]
     assert {p.name for p in result.folder.iterdir()} == {
-        "best.safetensors", "last.safetensors", "config.yaml", "run.json", "metrics.csv", "metrics.json"
+        "best.safetensors", "last.safetensors", "previous.safetensors", "config.yaml", "run.json", "metrics.csv",
+        "metrics.json", ".lock",
     }  # fmt: skip
     table = rows(result.folder)
     assert len(table) == 12

@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file of weights whose header says what they are.  Nothing here pickles or unpickles.
 
 ``best.safetensors`` holds a detector.  ``last.safetensors`` holds the same under the same names, and beside it, under
-names that begin with ``trainer/``, all that training needs to go on.
+names that begin with ``trainer/``, all that training needs to go on; ``previous.safetensors`` is the one before it.
 """
 
 import errno
@@ -20,9 +20,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from seanet.errors import CheckpointError
-from seanet.headers import BEST, LAST, Meta, damaged, find, meta_of, read_header, read_meta, versions
+from seanet.headers import BEST, LAST, PREVIOUS, Meta, damaged, find, meta_of, read_header, read_meta, versions
 
-__all__ = ["BEST", "LAST", "Meta", "Weights", "check_fits", "digest", "find", "load_fitting", "load_whole", "pack"]
+__all__ = [
+    "BEST",
+    "LAST",
+    "PREVIOUS",
+    "Meta",
+    "Weights",
+    "check_fits",
+    "digest",
+    "find",
+    "load_fitting",
+    "load_whole",
+    "pack",
+]
 __all__ += ["read_meta", "read_model", "read_state", "save_model", "save_state", "unpack", "versions", "write"]
 
 TRAINER = "trainer/"
@@ -40,7 +52,25 @@ def read_model(path: str | Path) -> tuple[Weights, Meta]:
 
     Raises CheckpointError that says what the file is instead.
     """
-    path = find(path)
+    found = find(path)
+    try:
+        return _read_model(found)
+    except CheckpointError as error:
+        others = [
+            name
+            for name in (LAST, PREVIOUS)
+            if found != Path(path) and name != found.name and (found.parent / name).is_file()
+        ]
+        if not others:
+            raise
+        # Other weights than those asked for are never taken in silence.
+        raise CheckpointError(
+            f"{error}; to use later or earlier weights of this run, name {' or '.join(others)} beside it",
+            file=str(found),
+        ) from error
+
+
+def _read_model(path: Path) -> tuple[Weights, Meta]:
     metadata = read_header(path).metadata
     meta = meta_of(path, metadata)
     weights = _tensors(path, trainer=False)
@@ -89,13 +119,15 @@ def load_fitting(model: torch.nn.Module, weights: Weights) -> list[str]:
     return [name for name in own if name not in fits]
 
 
-def save_state(path: str | Path, weights: Mapping[str, Tensor], meta: Meta, state: Any) -> None:
-    """A model and, beside it, a trainer's state (see ``pack``) in one file."""
+def save_state(
+    path: str | Path, weights: Mapping[str, Tensor], meta: Meta, state: Any, keep: Path | None = None
+) -> None:
+    """A model and, beside it, a trainer's state (see ``pack``) in one file; what stood there becomes ``keep``."""
     tensors, tree = pack(state, TRAINER)
     both = _storable({**weights, **tensors})
     of_model, of_trainer = (digest({name: both[name] for name in part}) for part in (weights, tensors))
     metadata = {"seanet": meta.to_json(), "digest": of_model, "trainer": json.dumps(tree), "trainer_digest": of_trainer}
-    write(Path(path), both, metadata)
+    write(Path(path), both, metadata, keep)
 
 
 def read_state(path: str | Path) -> tuple[Weights, Meta, Any]:
@@ -147,19 +179,39 @@ def unpack(tensors: Weights, tree: Any) -> Any:
     return {key: unpack(tensors, inner) for key, inner in value}
 
 
-def write(path: Path, tensors: Weights, metadata: dict[str, str]) -> None:
-    """Write beside the file, flush to the disk, then rename: power may fail at any moment."""
+def write(path: Path, tensors: Weights, metadata: dict[str, str], keep: Path | None = None) -> None:
+    """Write beside the file, flush to the disk, then rename: power may fail at any moment.
+
+    The file that stood there becomes ``keep``: one of the two is whole at every moment.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(tensors, temporary, {"format": "pt"} | metadata)
         _share(temporary)
         _flush(temporary)
+        if keep is not None and path.exists():
+            _rename_copy(path, keep)
         os.replace(temporary, path)
         _flush(path.parent)
     except (OSError, SafetensorError) as error:
         raise _not_written(path, tensors, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _rename_copy(path: Path, copy: Path) -> None:
+    """Give the file a second name; where files cannot have two, the second instead of the first."""
+    link = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
+    try:
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+    except (OSError, NotImplementedError):
+        os.replace(path, copy)
+        return
+    try:
+        os.replace(link, copy)
+    finally:
+        link.unlink(missing_ok=True)  # stays if both were names of one file already
 
 
 def digest(tensors: Weights) -> str:
@@ -185,6 +237,8 @@ def _share(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # which Windows neither needs nor can
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -212,7 +266,7 @@ def _key(key: Any, name: str) -> str | int:
 
 def _not_written(path: Path, tensors: Weights, error: Exception) -> CheckpointError:
     needed = sum(value.nbytes for value in tensors.values())
-    full = getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC}" in str(error)
+    full = getattr(error, "errno", None) == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error)
     reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
     try:
         free = f"{shutil.disk_usage(path.parent).free:,} bytes are free"

@@ -286,6 +286,10 @@ class Train(Part):
     """Share of the rate that the warm-up starts at."""
     clip: Positive | None = 35.0
     """Largest norm of the gradient."""
+    nonfinite: Literal["stop", "skip"] = "stop"
+    """What a step does whose loss or gradient is not finite: end the run before it changes a weight, or be left out, its
+    weights, momenta and place in the schedule apart, unless three in a row are.  Its batch is kept for ``seanet replay``.
+    On a GPU ``stop`` looks at the steps whose row is due (``log_every``), ``skip`` at each, which costs a wait."""
     precision: Precision = "fp32"
     channels_last: bool = True
     """Memory layout of maps and weights, as for ``Execution``."""

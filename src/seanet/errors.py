@@ -36,6 +36,14 @@ class DivergenceError(UserError):
     """A loss that is no longer finite."""
 
 
+class OutOfMemory(UserError):
+    """A step that does not fit into the memory of its device."""
+
+
+class WorkerError(UserError):
+    """A process that reads images and dies or hangs again and again at the same ones."""
+
+
 class MissingExtra(UserError):
     """An optional dependency that the wanted function needs."""
 

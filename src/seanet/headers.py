@@ -10,15 +10,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from seanet import settings
 from seanet.config import Config
 from seanet.errors import CheckpointError, ConfigError
 
 FORMAT = 1
-BEST, LAST = "best.safetensors", "last.safetensors"
+BEST, LAST, PREVIOUS = "best.safetensors", "last.safetensors", "previous.safetensors"
 LONGEST = 16_000_000  # bytes of a header; JSON can take twenty times as many once it is parsed
 SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2}
 SIZES |= {"I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8, "C64": 8}
@@ -94,11 +95,11 @@ def read_meta(path: str | Path) -> Meta:
 
 
 def find(path: str | Path) -> Path:
-    """A file, or the best, else the last, of a run's folder."""
+    """A file, or the best, else the last or the one before it, of a run's folder."""
     path = Path(path)
     if not path.is_dir():
         return path
-    for name in (BEST, LAST):
+    for name in (BEST, LAST, PREVIOUS):
         if (path / name).is_file():
             return path / name
     raise damaged(path, f"is a folder without {BEST} and {LAST}")
@@ -150,7 +151,7 @@ def read_header(path: Path) -> Header:
     return Header({name: (dtype, shape) for name, (dtype, shape, _) in found.items()}, metadata)
 
 
-def _parsed(path: Path, start: bytes, size: int, file: BinaryIO) -> dict[str, Any]:
+def _parsed(path: Path, start: bytes, size: int, file: BufferedIOBase) -> dict[str, Any]:
     if not start:
         raise damaged(path, "is empty")
     length = int.from_bytes(start[:8], "little")

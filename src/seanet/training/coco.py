@@ -19,6 +19,7 @@ from seanet.execution import prepare
 from seanet.predict import Model
 from seanet.training.optim import Plan
 from seanet.training.run import Job, Run, run
+from seanet.training.same import identity
 from seanet.types import Batch
 from seanet.weights.start import load_start
 
@@ -53,6 +54,7 @@ def train(
 
 def coco_job(config: Config, training: CocoData, validation: CocoData) -> Job:
     """The detector of a configuration on two data sets of the same categories."""
+    sets = {"train": training, "val": validation}
     for part, purpose in ((training, "train on"), (validation, "evaluate on")):
         part.require_images(purpose)
         part.require_clean(config.data.max_bad)
@@ -90,7 +92,8 @@ def coco_job(config: Config, training: CocoData, validation: CocoData) -> Job:
         images=len(training.images),
         classes=categories.names,
         category_ids=categories.ids,
-        facts={"data": {name: _facts(part) for name, part in (("train", training), ("val", validation))}},
+        facts={"data": {name: _facts(part) for name, part in sets.items()}},
+        identity=lambda: identity(sets),
     )
 
 

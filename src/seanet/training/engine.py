@@ -22,13 +22,14 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from seanet.checkpoint import LAST, Meta, read_state, save_state
+from seanet.checkpoint import PREVIOUS, Meta, read_state, save_state
 from seanet.config import Train
-from seanet.errors import CheckpointError, DivergenceError
+from seanet.errors import CheckpointError
 from seanet.execution import HALVES, running
 from seanet.training.keeper import Keeper, Metrics
-from seanet.training.log import Log
+from seanet.training.nonfinite import Bad, Guard
 from seanet.training.optim import Plan, optimizer
+from seanet.training.shortage import is_shortage, shortage
 from seanet.types import Batch
 
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -61,52 +62,53 @@ class Watch:
     def add(self, step: int, batch: Batch, losses: dict[str, Tensor]) -> None:
         self.seen.append((step, batch.ids, {name: value.detach() for name, value in losses.items()}))
 
-    def check(self, last: int = 0) -> None:
-        """Raise DivergenceError for the first step, of the ``last`` ones or of all, whose loss is not finite."""
-        for step, ids, losses in self.seen[-last:]:
+    def bad(self) -> Bad | None:
+        """The first step whose loss is not finite."""
+        for step, ids, losses in self.seen:
             terms = {name: float(value) for name, value in losses.items()}
             if not math.isfinite(sum(terms.values())):
-                _diverged(step, ids, terms)
+                return Bad(step, ids, terms)
+        return None
+
+    def of(self, step: int) -> Bad:
+        """All images of a step and the means of its terms."""
+        parts = [(ids, losses) for number, ids, losses in self.seen if number == step]
+        ids = [id for part, _ in parts for id in part or []]
+        terms = {name: float(torch.stack([losses[name] for _, losses in parts]).mean()) for name in parts[0][1]}
+        return Bad(step, ids or None, terms)
+
+    def drop(self, step: int) -> None:
+        self.seen = [entry for entry in self.seen if entry[0] != step]
 
     def take(self, step: int) -> dict[str, float]:
-        """Means since the last call, once they are known to be finite."""
-        self.check()
+        """Means since the last call, without the steps that were left out."""
         losses = [losses for _, _, losses in self.seen]
-        means = {name: float(torch.stack([loss[name] for loss in losses]).mean()) for name in losses[0]}
+        means = {name: float(torch.stack([loss[name] for loss in losses]).mean()) for name in (losses or [{}])[0]}
         seconds = (time.perf_counter() - self.start) / max(1, step - self.first)
         self.seen, self.start, self.first = [], time.perf_counter(), step
-        return {"seconds": seconds, "loss": sum(means.values()), **means}
-
-
-def _diverged(step: int, ids: list[int] | None, terms: dict[str, float]) -> None:
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
-    images = ", ".join(map(str, ids)) if ids else "unknown"
-    raise DivergenceError(
-        f"the loss of step {step} is not finite ({shown}) on the images with the ids {images}: "
-        f"lower train.lr, lengthen train.warmup or look at these images; the last checkpoint is good",
-        image_id=ids,
-        field=", ".join(name for name, value in terms.items() if not math.isfinite(value)),
-        value=terms,
-    )
+        return {"seconds": seconds, **({"loss": sum(means.values())} if means else {}), **means}
 
 
 class Module(lightning.LightningModule):
     """What happens in one step."""
 
-    def __init__(self, detector: nn.Module, plan: Plan, meta: Meta):
+    def __init__(self, detector: nn.Module, plan: Plan, meta: Meta, guard: Guard):
         super().__init__()
-        self.detector, self.plan, self.meta = detector, plan, meta
+        self.detector, self.plan, self.meta, self.guard = detector, plan, meta, guard
         self.watch, self.norm = Watch(), torch.zeros(())
+        self.updating = False
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        step = self.trainer.global_step + 1
+        if self.guard.looks(step, self.device.type):
+            self.guard.parts.append(batch)
         losses = self.detector(batch)
-        self.watch.add(self.trainer.global_step + 1, batch, losses)
-        total = sum(losses.values())
-        if total.device.type == "cpu":
-            self.watch.check(last=1)
-        return total
+        self.watch.add(step, batch, losses)
+        return sum(losses.values())
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        if batch_idx % self.plan.train.accumulate == 0:
+            self.guard.begin(self.detector)
         # Dropout of a backbone: a function of the step, like all else that is random.
         torch.default_generator.manual_seed(batch.seed)
         if self.device.type == "cuda":
@@ -118,14 +120,48 @@ class Module(lightning.LightningModule):
         return optimizer(self.detector, self.plan.train)
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """The last moment before weights change."""
         self.norm = nn.utils.clip_grad_norm_(self.parameters(), self.plan.train.clip or math.inf)
+        step = self.trainer.global_step + 1
+        if self.guard.looks(step, self.device.type):
+            self._look(step)
+        self.updating = True
+
+    def _look(self, step: int) -> None:
+        bad = self.watch.bad()
+        self.require_unspoilt(bad, step)
+        # The scaler of fp16 leaves out steps of itself where the gradient overflows.
+        infinite = not math.isfinite(self.norm) and self.plan.train.precision != "fp16"
+        if not self._anywhere(bad is not None or infinite):
+            self.guard.in_a_row = 0
+        elif self.guard.skips(bad or self.watch.of(step), self.detector, self.described(step - 1), self.global_rank):
+            self.watch.drop(step)
+
+    def require_unspoilt(self, bad: Bad | None, step: int) -> None:
+        """DivergenceError for a step before this one, which changed weights before anybody looked."""
+        if bad is not None and bad.step < step:
+            self.guard.spoilt = True
+            raise bad.error(
+                "lower train.lr, lengthen train.warmup or look at these images; the last checkpoint is good; resumed"
+                " with train.nonfinite=skip, or with train.log_every=1, the batch is kept and can be replayed"
+            )
+
+    def _anywhere(self, bad: bool) -> bool:
+        if self.trainer.world_size == 1:
+            return bad
+        told = torch.tensor(float(bad), device=self.device)
+        return bool(self.trainer.strategy.reduce(told, reduce_op="max"))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["meta"] = self.described(checkpoint["global_step"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # Else a run that was complete and is made longer would stop at once.
-        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+        """Counters as they stand after a step, whenever it was saved: in the midst of the next one or at the very end."""
+        done = checkpoint["global_step"] * self.plan.train.accumulate
+        counts = {"ready": done, "started": done, "processed": done, "completed": done - 1}
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        # Not the last: else a run that was complete and is made longer would stop at once.
+        progress |= {"total": counts, "current": dict(counts), "is_last_batch": False}
 
     def described(self, step: int, metrics: Metrics | None = None) -> Meta:
         return replace(self.meta, step=step, epoch=self.plan.epoch(step), metrics=metrics or {})
@@ -143,7 +179,7 @@ class SafeCheckpointIO(CheckpointIO):
         state = {name: value for name, value in checkpoint.items() if name not in ("meta", "state_dict")}
         weights = {name.removeprefix("detector."): value for name, value in checkpoint["state_dict"].items()}
         try:
-            save_state(path, weights, checkpoint["meta"], state)
+            save_state(path, weights, checkpoint["meta"], state, keep=Path(path).with_name(PREVIOUS))
             self.failures = 0
         except CheckpointError as error:
             self.failures += 1
@@ -160,29 +196,22 @@ class SafeCheckpointIO(CheckpointIO):
 
 
 def fit(
-    detector: nn.Module,
-    stream: Stream,
-    evaluate: Callable[[nn.Module], Metrics],
-    plan: Plan,
-    meta: Meta,
-    folder: Path,
-    device: str,
-    log: Log | None,
-    resume: bool = False,
-) -> Keeper:
-    """Train; the returned keeper holds the history and the signal that ended the run, if one did."""
-    ema = EMAWeightAveraging(decay=plan.train.ema) if plan.train.ema is not None else None
-    keeper = Keeper(folder, evaluate, log, ema)
-    say = log.screen.say if log else (lambda text: None)
-    module = Module(detector.train(), plan, meta)
-    with _quiet(), _switches(plan.train, torch.device(device)):
-        trainer = _trainer(plan, [c for c in (ema, keeper) if c], device, SafeCheckpointIO(say))
+    detector: nn.Module, stream: Stream, keeper: Keeper, plan: Plan, meta: Meta, device: str, resume: Path | None
+) -> None:
+    """Train; afterwards the keeper holds the history and the signal that ended the run, if one did."""
+    ema = keeper.ema = EMAWeightAveraging(decay=plan.train.ema) if plan.train.ema is not None else None
+    module = Module(detector.train(), plan, meta, Guard(plan.train, keeper.folder, keeper.say))
+    with _quiet(), _switches(plan.train, torch.device(device)), keeper.signals.caught():
+        trainer = _trainer(plan, [c for c in (ema, keeper) if c], device, SafeCheckpointIO(keeper.say))
         try:
-            trainer.fit(module, stream, ckpt_path=folder / LAST if resume else None)
-        except SystemExit:
-            if not keeper.signals.received:  # else Lightning's answer to a second or an early interrupt
+            trainer.fit(module, stream, ckpt_path=resume)
+        except (SystemExit, KeyboardInterrupt):
+            if not keeper.signals.received:  # else an answer to a second or an early signal
                 raise
-    return keeper
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            raise shortage(error, plan, device, keeper.folder) from error
 
 
 def _trainer(plan: Plan, callbacks: list[Any], device: str, io: CheckpointIO) -> lightning.Trainer:

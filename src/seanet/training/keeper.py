@@ -1,11 +1,10 @@
 """Between steps: rows of the log, validation, checkpoints, signals and the end."""
 
-import math
 import os
 import signal
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import torch
 from torch import nn
 
 from seanet import checkpoint
-from seanet.errors import ConfigError, DivergenceError
+from seanet.errors import CheckpointError, ConfigError
 from seanet.training.log import Log
+from seanet.training.same import Identity
 
 REST = 30.0  # seconds between checkpoints where passes over the data are short
 Metrics = dict[str, Any]  # flat, such as segm/AP; numbers or None
@@ -24,29 +24,52 @@ Metrics = dict[str, Any]  # flat, such as segm/AP; numbers or None
 class Keeper(lightning.Callback):
     """Decides from the step alone what is due after it."""
 
-    def __init__(self, folder: Path, evaluate: Callable[[nn.Module], Metrics], log: Log | None, ema: Any):
-        self.folder, self.evaluate, self.logbook, self.ema = folder, evaluate, log, ema
+    def __init__(self, folder: Path, evaluate: Callable[[nn.Module], Metrics], log: Log | None, data: Identity):
+        self.folder, self.evaluate, self.logbook, self.data = folder, evaluate, log, data
+        self.ema: Any = None
         self.history: list[dict[str, Any]] = []
-        self.signals, self.saved = Signals(), time.monotonic()
+        self.in_a_row = 0
+        self.signals, self.saved, self.saved_step = Signals(), time.monotonic(), 0
 
     @property
     def best(self) -> dict[str, Any] | None:
         return max(self.history, key=lambda entry: entry["score"], default=None)
 
+    def say(self, text: str) -> None:
+        if self.logbook:
+            self.logbook.screen.say(text)
+
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
+        return {"history": self.history, "data": self.data, "in_a_row": self.in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history = state_dict["history"]
+        self.history, self.in_a_row = state_dict["history"], state_dict.get("in_a_row", 0)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        self.signals.catch()
+        self.signals.catch()  # Lightning has put its own handlers in the place of ours
         plan, watch, step = pl_module.plan, pl_module.watch, trainer.global_step
         watch.first, watch.start = step, time.perf_counter()
+        pl_module.guard.in_a_row, self.saved_step = self.in_a_row, step
+        self._rate_again(plan.train.metric)
         stopped_before_validation = step and (not self.history or self.history[-1]["step"] < step)
         if stopped_before_validation and plan.validates(step):
             self._validate(trainer, pl_module)
         trainer.should_stop = self._no_better(plan.train.patience)
+        self.signals.lossless = False
+
+    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Whatever ends the run, the last step that is complete is kept.  What interrupts means it: leave now."""
+        whole = not pl_module.updating and not pl_module.guard.spoilt
+        unsaved = trainer.global_step > self.saved_step
+        if not whole or not unsaved or not isinstance(exception, Exception) or isinstance(exception, CheckpointError):
+            return
+        pl_module.guard.undo()
+        try:
+            self._save(trainer, alone=True)
+        except CheckpointError as error:
+            self.say(f"warning: {error}")
+        else:
+            self.say(f"the state after step {trainer.global_step} is saved: --resume goes on from there")
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -54,10 +77,12 @@ class Keeper(lightning.Callback):
         plan, step = pl_module.plan, trainer.global_step
         if (batch_idx + 1) % plan.train.accumulate:
             return
+        pl_module.updating, self.in_a_row = False, pl_module.guard.in_a_row
+        pl_module.guard.before = []  # from here on there is nothing to undo
         stop = self.signals.agreed(trainer)
         ends = plan.ends_epoch(step)
         if ends or stop or step % plan.train.log_every == 0:
-            self._row(pl_module, step)
+            self._row(trainer, pl_module, step)
         rested = time.monotonic() - self.saved >= REST
         if stop or plan.validates(step) or (ends and rested):
             self._save(trainer)
@@ -67,20 +92,39 @@ class Keeper(lightning.Callback):
             stop = self.signals.agreed(trainer) or self._no_better(plan.train.patience)
         trainer.should_stop = bool(stop)
 
-    def _row(self, module: Any, step: int) -> None:
-        means = module.watch.take(step)
-        plan = module.plan
+    def _row(self, trainer: lightning.Trainer, module: Any, step: int) -> None:
+        module.require_unspoilt(module.watch.bad(), step + 1)
+        plan, guard = module.plan, module.guard
+        means = _over_processes(trainer, module.watch.take(step))
+        if plan.train.nonfinite == "skip":
+            means["skipped"], guard.skipped = guard.skipped, 0
+        if not self.logbook:
+            return
         rate, norm = plan.rate(step - 1), float(module.norm)
-        if not math.isfinite(norm) and plan.train.precision != "fp16":  # whose scaler skips such steps
-            raise DivergenceError(f"the gradient of step {step} is not finite: lower train.lr or lengthen train.warmup")
-        if self.logbook:
-            self.logbook.row({"step": step, "epoch": plan.epoch(step), "lr": rate, "grad_norm": norm, **means})
-            losses = "  ".join(f"{name} {value:.3f}" for name, value in means.items() if name != "seconds")
-            self.logbook.screen.step(step, f"lr {rate:.2g}  {losses}")
+        self.logbook.row({"step": step, "epoch": plan.epoch(step), "lr": rate, "grad_norm": norm, **means})
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in means.items() if name not in ("seconds", "skipped"))
+        self.logbook.screen.step(step, f"lr {rate:.2g}  {losses}")
 
-    def _save(self, trainer: lightning.Trainer) -> None:
-        trainer.save_checkpoint(self.folder / checkpoint.LAST, weights_only=False)
-        self.saved = time.monotonic()
+    def _save(self, trainer: lightning.Trainer, alone: bool = False) -> None:
+        """``alone``: without waiting for the other processes, which may have ended."""
+        path = self.folder / checkpoint.LAST
+        if not alone:
+            trainer.save_checkpoint(path, weights_only=False)
+        elif trainer.is_global_zero:
+            trainer.strategy.checkpoint_io.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(False), path)
+        self.saved, self.saved_step = time.monotonic(), trainer.global_step
+
+    def _rate_again(self, metric: str) -> None:
+        """Scores by the metric that is asked for now, which may be another than before."""
+        best = self.best
+        for entry in self.history:
+            value = entry["metrics"].get(metric)
+            entry["score"] = -1.0 if value is None else value
+        if best and self.best and best is not self.best:
+            self.say(
+                f"warning: by {metric} the best evaluation is that after step {self.best['step']}, but"
+                f" {checkpoint.BEST} holds the weights of step {best['step']} until a better one is found"
+            )
 
     def _validate(self, trainer: lightning.Trainer, module: Any) -> None:
         """Evaluate in the first process, with the averaged weights if there are any, and keep the best."""
@@ -128,14 +172,34 @@ class Keeper(lightning.Callback):
         return len(self.history) - 1 - self.history.index(self.best) >= patience
 
 
+def _over_processes(trainer: lightning.Trainer, means: dict[str, float]) -> dict[str, float]:
+    """Each process saw its share of the images."""
+    if trainer.world_size == 1:
+        return means
+    values = torch.tensor(list(means.values()), dtype=torch.float64, device=trainer.strategy.root_device)
+    return dict(zip(means, trainer.strategy.reduce(values, reduce_op="mean").tolist(), strict=True))
+
+
 class Signals:
     """SIGINT and SIGTERM end the run after its step; a second one, or one while nothing would be lost, at once."""
 
     def __init__(self) -> None:
         self.received, self.lossless, self.process = 0, False, os.getpid()
 
+    @contextmanager
+    def caught(self) -> Generator[None]:
+        """From the start of a run to its end; before its first step nothing would be lost."""
+        former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.lossless = True
+        self.catch()
+        try:
+            yield
+        finally:
+            with suppress(ValueError):  # not the main thread, as below
+                for number, handler in former.items():
+                    signal.signal(number, handler)
+
     def catch(self) -> None:
-        """Lightning restores the former handlers when it ends."""
         self.process = os.getpid()
         for number in (signal.SIGINT, signal.SIGTERM):
             try:

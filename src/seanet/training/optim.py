@@ -9,6 +9,8 @@ from torch import nn
 from seanet.config import Train
 from seanet.errors import ConfigError
 
+MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser keeps for each weight
+
 
 @dataclass(frozen=True)
 class Plan:

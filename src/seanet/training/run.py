@@ -1,12 +1,11 @@
 """A run: its folder, its model, its data, and what it leaves behind."""
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,13 +17,13 @@ from torch import nn
 from seanet import checkpoint, settings
 from seanet.checkpoint import Meta
 from seanet.config import Config
-from seanet.errors import CheckpointError, ConfigError, MissingExtra, UserError
+from seanet.errors import ConfigError, MissingExtra
 from seanet.execution import require
+from seanet.training import folder
+from seanet.training.folder import Found
 from seanet.training.log import Log
-from seanet.training.optim import Plan
-
-FREE = ("epochs", "steps", "workers", "devices", "patience", "validate_every", "log_every", "metric")
-"""Settings of ``train`` that a resumed run may change."""
+from seanet.training.optim import MOMENTS, Plan
+from seanet.training.same import Identity, check_same, schedule_moved
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,8 @@ class Job:
     category_ids: tuple[int, ...]
     facts: dict[str, Any] = field(default_factory=dict)
     """For run.json."""
+    identity: Callable[[], Identity] = dict
+    """Fingerprints of the data, which a resumed run compares."""
 
 
 def run(
@@ -74,18 +75,38 @@ def run(
     """Train ``job`` in the folder ``out``; ``start`` gives a new detector its first weights and says what it did."""
     device = _device(config, device)
     plan = Plan(config.train, job.images)
-    resume, done = _open(out, config, job, resume)
-    detector = _detector(job, config.train.seed)
-    said = start(detector) if start and not resume else ""
-    log = Log(out, plan.steps, done, tensorboard) if _first() else None
-    try:
-        for sentence in (said, _opening(plan, device, done)):
-            if log and sentence:
-                log.screen.say(sentence)
-        return _go(config, job, plan, detector, out, device, log, done if resume else None)
-    finally:
-        if log:
+    with folder.held(out):
+        if folder.is_first():
+            folder.prepare(out, resume)
+        found = folder.newest(out) if resume else None
+        identity, said = _identify(found, config, job)
+        detector = _detector(job, config.train.seed)
+        if start and not found:
+            said.append(start(detector))
+        done = found.meta.step if found else 0
+        if not folder.is_first():
+            return _go(config, job, plan, detector, out, device, None, found, identity)
+        folder.require_space(out, detector, MOMENTS[config.train.optimizer], config.train.ema is not None)
+        history = found.state["history"] if found else []
+        log = Log(out, plan.steps, done, tensorboard, evaluated=history[-1]["step"] if history else 0)
+        try:
+            for sentence in (*said, _opening(plan, device, done)):
+                if sentence:
+                    log.screen.say(sentence)
+            return _go(config, job, plan, detector, out, device, log, found, identity)
+        finally:
             log.close()
+
+
+def _identify(found: Found | None, config: Config, job: Job) -> tuple[Identity, list[str]]:
+    """Fingerprints of the data, and what is to be said about going on; an error where the run would not be the same."""
+    if not folder.is_first():
+        return {}, []
+    identity = job.identity()
+    if found is None:
+        return identity, []
+    said = check_same(found, config, job.classes, identity)
+    return identity, [found.warning, *said, *schedule_moved(found, config, job.images)]
 
 
 def _go(
@@ -96,28 +117,26 @@ def _go(
     out: Path,
     device: str,
     log: Log | None,
-    done: int | None,
+    found: Found | None,
+    identity: Identity,
 ) -> Run:
-    """Train from the step ``done``, or from the start when that is None."""
-    if done is not None and done >= plan.steps:
-        return Run(out, checkpoint.read_state(out / checkpoint.LAST)[2]["callbacks"]["Keeper"]["history"])
+    """Train from what was found, or from the start."""
+    if found and found.meta.step >= plan.steps:
+        return Run(out, found.state["history"])
     from seanet.training.engine import Stream, fit
+    from seanet.training.keeper import Keeper
 
     meta = Meta(config, job.classes, job.category_ids)
-    stream = Stream(job.batches, plan.steps * config.train.accumulate, done or 0)
+    stream = Stream(job.batches, plan.steps * config.train.accumulate, found.meta.step if found else 0)
     began = time.time()
-    _write_facts(out, config, job, device, log)
-    keeper = fit(detector, stream, job.evaluate, plan, meta, out, device, log, resume=done is not None)
+    _write_facts(config, job, device, log)
+    keeper = Keeper(out, job.evaluate, log, identity)
+    fit(detector, stream, keeper, plan, meta, device, resume=found.path if found else None)
     result = Run(out, keeper.history, keeper.signals.received)
     if log:
-        _update(out / "run.json", seconds=round(time.time() - began, 1), signal=result.signal)
-        (out / "metrics.json").write_text(json.dumps({"best": result.best, "history": result.history}, indent=1) + "\n")
+        _update(log, seconds=round(time.time() - began, 1), signal=result.signal)
+        log.write("metrics.json", json.dumps({"best": result.best, "history": result.history}, indent=1) + "\n")
     return result
-
-
-def _first() -> bool:
-    """Whether this is the process that writes."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 def _device(config: Config, device: str | None) -> str:
@@ -136,44 +155,6 @@ def _device(config: Config, device: str | None) -> str:
     return device
 
 
-def _open(out: Path, config: Config, job: Job, resume: bool) -> tuple[bool, int]:
-    """Make or check the run's folder: whether there is something to resume, and the step it goes on from."""
-    last = out / checkpoint.LAST
-    allowed = resume and ((out / "config.yaml").exists() or not out.exists())
-    resume = resume and last.exists()
-    if not _first():
-        return resume, checkpoint.read_meta(last).step if resume else 0
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for rest in out.glob(".*.tmp"):
-            rest.unlink()
-        if not allowed and any(out.iterdir()):
-            raise UserError(
-                f"{out} is not empty: name another folder, or resume the run in it (--resume)", file=str(out)
-            )
-    except OSError as error:
-        raise UserError(f"{out}: cannot write there ({error.strerror or error})", file=str(out)) from error
-    if not resume:
-        return False, 0
-    meta = checkpoint.read_meta(last)
-    _check_same(last, meta, config, job)
-    return True, meta.step
-
-
-def _check_same(last: Path, meta: Meta, config: Config, job: Job) -> None:
-    """Only what leaves the steps already made as they were may differ."""
-    checkpoint.check_fits(last, meta, job.classes)
-    freed = replace(config.train, **{name: getattr(meta.config.train, name) for name in FREE})
-    lines = settings.differences(meta.config, replace(config, train=freed))
-    if lines:
-        shown = "".join(f"\n  {line}" for line in lines)
-        raise CheckpointError(
-            f"{last} was trained with other settings than those asked for; "
-            f"take them back, or start a new run from it (--init):{shown}",
-            file=str(last),
-        )
-
-
 def _detector(job: Job, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -187,13 +168,13 @@ def _opening(plan: Plan, device: str, done: int) -> str:
     return f"{plan.steps} steps of {train.batch} images ({plan.epoch(plan.steps):.3g} epochs) on {parts}{begun}"
 
 
-def _write_facts(out: Path, config: Config, job: Job, device: str, log: Log | None) -> None:
+def _write_facts(config: Config, job: Job, device: str, log: Log | None) -> None:
     if log is None:
         return
-    (out / "config.yaml").write_text(settings.dump_yaml(config), encoding="utf-8")
+    log.write(folder.CONFIG, settings.dump_yaml(config))
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     _update(
-        out / "run.json",
+        log,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         recipe=config.recipe,
         seed=config.train.seed,
@@ -205,12 +186,12 @@ def _write_facts(out: Path, config: Config, job: Job, device: str, log: Log | No
     )
 
 
-def _update(path: Path, **facts: Any) -> None:
-    """Add to a JSON file; what an earlier part of a resumed run wrote stays under ``earlier``."""
+def _update(log: Log, **facts: Any) -> None:
+    """Add to run.json; what an earlier part of a resumed run wrote stays under ``earlier``."""
     old: dict[str, Any] = {}
     with suppress(FileNotFoundError, json.JSONDecodeError):
-        old = json.loads(path.read_text())
+        old = json.loads((log.folder / "run.json").read_text())
     if "date" in facts and "date" in old:
         facts["earlier"] = [*old.pop("earlier", []), {name: old[name] for name in ("date", "seconds") if name in old}]
         old = {}
-    path.write_text(json.dumps(old | facts, indent=1) + "\n")
+    log.write("run.json", json.dumps(old | facts, indent=1) + "\n")
