@@ -99,7 +99,7 @@ BROKEN_FILES = {
     "J1 latin": (b'{"images": "\xff\xe9"}', "not UTF-8"),
     "J1 gzip": (b"\x1f\x8b\x08\x00", "gunzip"),
     "J1 list": ([1, 2], "a list"),
-    "J1 deep": (b"[" * 200_000, "not JSON"),
+    "J1 deep": (b'{"images": ' + b"[" * 200_000, "not JSON"),
     "J2 no images": ({k: v for k, v in content().items() if k != "images"}, "'images'"),
     "J2 no annotations": ({k: v for k, v in content().items() if k != "annotations"}, "'annotations'"),
     "J2 no categories": ({k: v for k, v in content().items() if k != "categories"}, "'categories'"),

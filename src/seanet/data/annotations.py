@@ -1,8 +1,10 @@
 """The list ``annotations`` of a file, entry by entry: repaired where that is safe, skipped where one alone is bad."""
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from seanet.data.records import Annotation, Box, Categories, ImageRecord
@@ -11,40 +13,85 @@ from seanet.data.segmentations import ROUNDING, SAME_OBJECT, Mask, Skip, check_m
 from seanet.data.values import is_int, is_number
 
 SHAPES = {"small": 32**2, "medium": 96**2, "large": math.inf}
+MANY = 1000  # objects of an image; more are worth a word
 
 
 def check_annotations(
-    raw: list[Any], records: dict[int, ImageRecord | None], own: Categories, wanted: Categories, findings: Findings
+    raw: Iterable[object],
+    records: dict[int, ImageRecord | None],
+    own: Categories,
+    wanted: Categories,
+    findings: Findings,
 ) -> dict[int, list[Annotation]]:
     """Objects of each image, numbered anew from 1; the file's ``own`` categories get the labels of ``wanted`` by name.
 
     ``records`` by id of the image, None for those that were refused.
     """
-    found: dict[int, list[Annotation]] = defaultdict(list)
-    seen: dict[int, set[int]] = defaultdict(set)
-    labels = _labels(own, wanted)
-    _check_ids(raw, findings)
-    number = 1
+    objects = _Objects(records, own, wanted, findings)
     for position, entry in findings.objects(raw, "annotations"):
-        name = _name(entry, position)
-        findings.repairs.annotations += 1
+        objects.add(entry, position)
+    for image, found in objects.found.items():
+        if len(found) > MANY:
+            findings.note("image", "noticed", f"more than {MANY:,} objects", image)
+    return objects.found
+
+
+class _Objects:
+    """What was found so far, by image."""
+
+    def __init__(self, records: dict[int, ImageRecord | None], own: Categories, wanted: Categories, findings: Findings):
+        self.records, self.own, self.findings = records, own, findings
+        self.labels = _labels(own, wanted)
+        self.found: dict[int, list[Annotation]] = defaultdict(list)
+        self.number = 1
+        self.fingerprints: set[int] = set()
+        self.ids: dict[int, int | None] = {}
+        self.repeated: set[int] = set()
+
+    def add(self, entry: dict[str, Any], position: int) -> None:
+        id, image_id = entry.get("id"), entry.get("image_id")
+        # How messages call it: its id, or its place in the file, from 0, if it has none.
+        name = id if is_int(id) else f"#{position}"
+        record = self.records.get(image_id) if is_int(image_id) else None
+        image = record.id if record else None
+        self.findings.repairs.annotations += 1
+        self._check_id(id, name, image)
         try:
-            case = Case(entry, name, _record(entry, records), findings)
-            annotation = _annotation(case, number, labels, own)
+            if record is None:
+                raise Skip(
+                    "its image is refused" if is_int(image_id) and image_id in self.records else "image_id of no image"
+                )
+            annotation = _annotation(Case(entry, name, record, self.findings), self.number, self.labels, self.own)
         except Skip as skip:
-            findings.note("annotation", "skipped", str(skip), name)
-            continue
+            self.findings.note("annotation", "skipped", str(skip), name, image)
         except Refused as refused:
-            findings.refuse(refused, "annotation", name)
-            continue
-        key, image = _fingerprint(annotation), case.record.id
-        if key in seen[image]:
-            findings.note("annotation", "dropped", "exact copy of another", name)
-            continue
-        seen[image].add(key)
-        found[image].append(annotation)
-        number += 1
-    return found
+            self.findings.refuse(refused, "annotation", name)
+        else:
+            self._keep(annotation, name, record.id)
+
+    def _keep(self, annotation: Annotation, name: object, image: int) -> None:
+        key = _fingerprint(annotation, image)
+        if key in self.fingerprints:
+            self.findings.note("annotation", "dropped", "exact copy of another", name, image)
+            return
+        self.fingerprints.add(key)
+        self.found[image].append(annotation)
+        self.number += 1
+
+    def _check_id(self, id: object, name: object, image: int | None) -> None:
+        """Ids are numbered anew, so what is wrong with them is only counted."""
+        note = partial(self.findings.note, "annotation", "renumbered")
+        if not is_int(id):
+            note("id missing or not a whole number", name, image)
+        elif id == 0:
+            note("id 0", id, image)
+        elif id not in self.ids:
+            self.ids[id] = image
+        else:
+            if id not in self.repeated:
+                self.repeated.add(id)
+                note("id used more than once", id, self.ids[id])
+            note("id used more than once", id, image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,34 +121,6 @@ def _labels(own: Categories, wanted: Categories) -> dict[int, int | None]:
     """Category id -> label; None if the model does not know its name."""
     by_name = {name: label for label, name in enumerate(wanted.names, 1)}
     return {id: by_name.get(name) for id, name in zip(own.ids, own.names, strict=True)}
-
-
-def _check_ids(raw: list[Any], findings: Findings) -> None:
-    """Ids are numbered anew, so what is wrong with them is only counted."""
-    ids = [entry.get("id") if isinstance(entry, dict) else None for entry in raw]
-    times = Counter(id for id in ids if is_int(id))
-    for position, id in enumerate(ids):
-        if not is_int(id):
-            findings.note("annotation", "renumbered", "id missing or not a whole number", f"#{position}")
-        elif id == 0 or times[id] > 1:
-            what = "id 0" if id == 0 else "id used more than once"
-            findings.note("annotation", "renumbered", what, id)
-
-
-def _name(entry: dict[str, Any], position: int) -> object:
-    """How messages call an annotation: its id, or its place in the file, from 0, if it has none."""
-    id = entry.get("id")
-    return id if is_int(id) else f"#{position}"
-
-
-def _record(entry: dict[str, Any], records: dict[int, ImageRecord | None]) -> ImageRecord:
-    id = entry.get("image_id")
-    if not is_int(id) or id not in records:
-        raise Skip("image_id of no image")
-    record = records[id]
-    if record is None:
-        raise Skip("its image is refused")
-    return record
 
 
 def _annotation(case: Case, number: int, labels: dict[int, int | None], own: Categories) -> Annotation:
@@ -219,7 +238,7 @@ def _size_class(area: float) -> str:
     return next(name for name, limit in SHAPES.items() if area < limit)
 
 
-def _fingerprint(annotation: Annotation) -> int:
+def _fingerprint(annotation: Annotation, image: int) -> int:
     shape = annotation.segmentation
     key = tuple(ring.tobytes() for ring in shape) if isinstance(shape, list) else shape["counts"]
-    return hash((annotation.label, annotation.box, annotation.crowd, key))
+    return hash((image, annotation.label, annotation.box, annotation.crowd, key))

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from seanet.data.annotations import check_annotations
-from seanet.data.files import irregular, read_lists, unsafe
+from seanet.data.entries import open_lists
+from seanet.data.files import irregular, unsafe
 from seanet.data.folders import find_split
 from seanet.data.records import Annotation, Categories, CocoData, ImageRecord, mask_bits, to_bitmap, to_rle
 from seanet.data.repairs import ALL_OF_THEM, Findings, Refused, Repairs
@@ -42,13 +43,13 @@ def read_coco(
     ``tolerant`` leaves entries out, noted as refused, for which the whole file is refused otherwise.
     """
     findings, folder = Findings(Path(annotations), tolerant=tolerant), Path(images)
-    content = read_lists(findings)
-    if not folder.is_dir():
-        raise findings.error(f"the image folder {folder} does not exist: give the right one", field="images")
-    own = _categories(content["categories"], findings)
-    wanted = categories or own
-    records = _Images(folder, findings).check(content["images"])
-    objects = check_annotations(content["annotations"], records, own, wanted, findings)
+    with open_lists(findings) as lists:
+        if not folder.is_dir():
+            raise findings.error(f"the image folder {folder} does not exist: give the right one", field="images")
+        own = _categories(lists.entries("categories"), findings)
+        wanted = categories or own
+        records = _Images(folder, findings).check(lists.entries("images"))
+        objects = check_annotations(lists.entries("annotations"), records, own, wanted, findings)
     used = {a.label for found in objects.values() for a in found}
     for label, name in enumerate(wanted.names, 1):
         if label not in used:
@@ -58,7 +59,7 @@ def read_coco(
     return CocoData(findings.file, tuple(complete), wanted, findings.repairs)
 
 
-def _categories(raw: list[Any], findings: Findings) -> Categories:
+def _categories(raw: Iterable[object], findings: Findings) -> Categories:
     """By id, with unique names."""
     found: dict[int, str] = {}
     for _, entry in findings.objects(raw, "categories"):

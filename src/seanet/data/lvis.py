@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from seanet.data.files import read_lists
+from seanet.data.entries import read_lists
 from seanet.data.repairs import Findings
 from seanet.errors import AnnotationError, UserError
 

@@ -16,7 +16,7 @@ from typing import Any
 from hotcoco import COCO, COCOeval
 
 from seanet.data.coco import CocoData
-from seanet.data.files import read_lists
+from seanet.data.entries import read_lists
 from seanet.data.repairs import Findings
 from seanet.data.values import is_int
 from seanet.evaluation.coco import (
