@@ -15,7 +15,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "seanet"
 LINES = [
     {"errors", "config"},
     {"recipes", "settings", "papers"},
-    {"headers"},
+    {"headers", "pickles"},
     {"types"},
     {"boxes", "masks", "polygons"},
     {"anchors", "rois", "backbone", "heads"},
@@ -40,11 +40,12 @@ ONLY = {
     "settings": {"config", "errors"},
     "papers": {"errors"},
     "headers": {"config", "errors", "settings"},
+    "pickles": {"errors"},
     "data": {"config", "errors", "types", "boxes", "masks", "polygons"},
 }
 WITHOUT_TORCH = ["__init__", "config", "errors", "recipes", "settings", "papers", "polygons", "cli", "doctor", "report"]
 WITHOUT_TORCH += ["data.coco", "data.synth", "data.cityscapes", "data.lvis", "data.converting", "evaluation.lvis"]
-WITHOUT_TORCH += ["pasting", "instances", "headers"]
+WITHOUT_TORCH += ["pasting", "instances", "headers", "pickles", "weights.archives"]
 WITHOUT_TORCH += [f"evaluation.{name}" for name in ("bootstrap", "compare", "sizes")]
 WITHOUT_TORCH += [
     f"evaluation.{name}" for name in ("overlap", "calibration", "clipping", "fixed", "oracle", "analysis")
@@ -53,6 +54,7 @@ WITHOUT_TORCH += [
     f"evaluation.{name}"
     for name in ("coco", "columns", "packed", "runs", "rims", "matching", "boundary", "pairs", "assess", "results")
 ]
+WITHOUT_TORCH += ["data.entries", "data.crossings"]
 WITHOUT_TORCH += ["bench.contenders"]
 
 

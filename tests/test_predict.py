@@ -11,8 +11,9 @@ from seanet.errors import CheckpointError, ImageError, UserError
 from seanet.instances import Instances
 from seanet.predict import build, load
 from seanet.streaming import find_images, stream
+from seanet.weights.files import read_tensors
 from seanet.weights.importing import import_torchvision
-from seanet.weights.start import load_start, read_tensors
+from seanet.weights.start import load_start
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,4 @@
-"""ImageNet's weights for the backbone, or those of a file.  Nothing is fetched without being asked.
-
-Files of PyTorch are read with ``weights_only=True``: tensors in plain containers, no code.
-"""
+"""ImageNet's weights for the backbone, or those of a file.  Nothing is fetched without being asked."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ from torch import Tensor, nn
 from seanet import config
 from seanet.detector import Detector
 from seanet.errors import CheckpointError, UserError
+from seanet.weights.files import read_tensors
 
 FROM_SCRATCH = ("backbone.weights=none", "backbone.norm=batch", "backbone.frozen_stages=0")
 """Settings that go together: frozen norms and stages make sense only with weights that fit them."""
@@ -122,29 +120,6 @@ def _timm(body: nn.Module, settings: config.Backbone, download: bool) -> str:
     made = partial(timm.create_model, name, features_only=True, pretrained=True)
     _fill(body, _fetched(settings.name, lambda: made().state_dict()), settings.name)
     return f"backbone: ImageNet weights of timm ({name})"
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors, .pth or .pt file, by name."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file", file=path)
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: not a file of plain weights, nothing of it was run ({reason})", file=path
-        ) from None
-    for key in ("state_dict", "model"):
-        content = content.get(key, content) if isinstance(content, Mapping) else content
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    if not tensors:
-        raise CheckpointError(f"{path}: holds no named tensors", file=path)
-    return tensors
 
 
 def _fill(body: nn.Module, weights: Mapping[str, Tensor], source: str) -> int:
