@@ -1,0 +1,124 @@
+"""Processes that read images are killed or stopped at random moments; and two runs are started in one folder.
+
+    .venv/bin/python benchmarks/faults/workers.py --trials 50 --hung 5 --twice 20
+
+A run whose reader was killed (SIGKILL) or hangs (SIGSTOP) must go on, and end as one that nothing happened to.  Of two
+runs that are started in one folder, the second at a random moment of the first, exactly one trains; the other ends with
+exit code 2 and names the process that holds the folder.
+"""
+
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import short
+
+READERS = 2
+
+
+def readers(pid: int) -> list[int]:
+    """Processes that the main thread of ``pid`` has forked."""
+    try:
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except FileNotFoundError:
+        return []
+
+
+def disturbed(child: short.Child, rng: random.Random, seconds: float, signal_: int) -> bool:
+    """Send the signal to one of the readers at a random moment; False if there was none by then."""
+    code = child.wait(rng.uniform(0, seconds))
+    until = time.monotonic() + seconds
+    while code is None and not (found := readers(child.pid)):
+        if time.monotonic() > until:
+            return False
+        code = child.wait(0.005)
+    if code is not None:
+        return False
+    os.kill(rng.choice(found), signal_)
+    return True
+
+
+def trial(data: short.Sets, folder: Path, rng: random.Random, hang: bool, seconds: float, expected: dict) -> dict:
+    config = short.small(workers=READERS)
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        child = short.fork(short.training(data, folder, config), folder.with_suffix(".log"))
+        began = time.monotonic()
+        done = disturbed(child, rng, seconds, signal.SIGSTOP if hang else signal.SIGKILL)
+        try:
+            code = child.finish()
+        finally:
+            child.sweep()
+        if done:
+            break
+    found = {"hung": hang, "code": code, "seconds": round(time.monotonic() - began, 1)}
+    if code:
+        return found | {"equal": False, "said": child.text()[-2000:]}
+    differs = short.compared(short.outcome(folder), expected)
+    said = [line for line in child.text().splitlines() if "worker" in line or "reader" in line]
+    if not differs:
+        shutil.rmtree(folder)
+    return found | {"equal": not differs, "differs": differs, "said": " ".join(said)[:500]}
+
+
+def rivals(data: short.Sets, folder: Path, rng: random.Random, seconds: float, expected: dict) -> dict:
+    """Two runs in one folder: their exit codes, and whether the one that trained came to what it should."""
+    shutil.rmtree(folder, ignore_errors=True)
+    task = short.training(data, folder, short.small())
+    first = short.fork(task, folder.with_suffix(".first.log"))
+    offset = rng.choice([0.0, rng.uniform(0, 0.2), rng.uniform(0, seconds * 0.8)])
+    time.sleep(offset)
+    second = short.fork(task, folder.with_suffix(".second.log"))
+    codes = [first.finish(), second.finish()]
+    found = {"offset": round(offset, 3), "codes": codes}
+    if sorted(codes) != [0, 2]:
+        return found | {"one": False, "said": [child.text()[-1000:] for child in (first, second)]}
+    loser, winner = (first, second) if codes[0] else (second, first)
+    differs = short.compared(short.outcome(folder), expected)
+    named = str(winner.pid) in loser.text()
+    if not differs:
+        shutil.rmtree(folder)
+    return found | {"one": True, "named": named, "equal": not differs, "said": loser.text()[-500:]}
+
+
+def main() -> None:
+    parser = short.options(__doc__, 50, "workers")
+    parser.add_argument("--hung", type=int, default=5)
+    parser.add_argument("--twice", type=int, default=20)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    data = short.sets(options.work / "data")
+    trials = short.Trials(options.out, {"seed": options.seed, "killed": options.trials, "hung": options.hung})
+    whole = options.work / "whole"
+    shutil.rmtree(whole, ignore_errors=True)
+    expected, seconds = short.undisturbed(data, whole, short.small())
+    for number in trials.missing(options.trials + options.hung + options.twice):
+        rng, folder = random.Random(f"{options.seed} {number}"), options.work / f"trial{number}"
+        if number < options.trials + options.hung:
+            found = trial(data, folder, rng, number >= options.trials, seconds, expected)
+        else:
+            found = rivals(data, folder, rng, seconds, expected)
+        trials.add(number, **found)
+        print(f"trial {number}: {found}", flush=True)
+    single = [found for found in trials if "codes" not in found]
+    pairs = [found for found in trials if "codes" in found]
+    trials.finish(
+        {
+            "readers killed, run finished and equal": share([f["equal"] for f in single if not f["hung"]]),
+            "readers hung, run finished and equal": share([f["equal"] for f in single if f["hung"]]),
+            "two starts in one folder, one ran": share([f["one"] for f in pairs]),
+            "the other named the process that holds it": share([f.get("named", False) for f in pairs]),
+            "the one that ran is equal": share([f.get("equal", False) for f in pairs]),
+        }
+    )
+
+
+def share(good: list[bool]) -> str:
+    return f"{sum(good)}/{len(good)}"
+
+
+if __name__ == "__main__":
+    main()
