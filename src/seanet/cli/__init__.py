@@ -2,15 +2,18 @@
 
 from seanet.cli.app import app
 
-from seanet.cli import train, val, compare, analyse, predict, bench, recipes, demo, data, convert, export  # isort: skip  # in the order of the help
+from seanet.cli import train, val, compare, analyse, predict, bench, recipes, demo, data  # isort: skip  # in the order of the help
+from seanet.cli import check, convert, export, datasets  # isort: skip  # of the group data
 
 __all__ = [
     "analyse",
     "app",
     "bench",
+    "check",
     "compare",
     "convert",
     "data",
+    "datasets",
     "demo",
     "export",
     "main",
