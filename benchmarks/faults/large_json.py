@@ -2,7 +2,7 @@
 
     python benchmarks/faults/large_json.py --megabytes 500 --out large_json.json
 
-The file looks like COCO's: outlines of some thirty points with two decimals, a run length in twenty, seven objects an
+The file looks like COCO's: outlines of some 24 points with two decimals, a run length in twenty, seven objects an
 image.  Its images are there but empty: nobody opens them.  Each reading has a process of its own.
 """
 
@@ -24,8 +24,8 @@ READERS = ("json.load", "entries", "read_coco")
 
 
 def outline(rng: np.random.Generator) -> list[float]:
-    """A star-shaped ring of 8 to 60 points, two decimals, within the image."""
-    n = int(rng.integers(8, 60))
+    """A star-shaped ring of 4 to 44 points, two decimals, within the image."""
+    n = int(rng.integers(4, 45))
     angle = np.sort(rng.random(n)) * 2 * math.pi
     radius = rng.uniform(5, 100) * rng.uniform(0.7, 1, n)
     x = (rng.uniform(105, WIDTH - 105) + radius * np.cos(angle)).round(2)

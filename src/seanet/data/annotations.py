@@ -1,13 +1,16 @@
 """The list ``annotations`` of a file, entry by entry: repaired where that is safe, skipped where one alone is bad."""
 
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from seanet.data.records import Annotation, Box, Categories, ImageRecord
+import numpy as np
+
+from seanet.data.records import Annotation, Box, Categories, ImageRecord, Rings
 from seanet.data.repairs import Findings, Refused
 from seanet.data.segmentations import ROUNDING, SAME_OBJECT, Mask, Skip, check_mask, iou
 from seanet.data.values import is_int, is_number
@@ -30,6 +33,7 @@ def check_annotations(
     objects = _Objects(records, own, wanted, findings)
     for position, entry in findings.objects(raw, "annotations"):
         objects.add(entry, position)
+    objects.drop_copies()
     for image, found in objects.found.items():
         if len(found) > MANY:
             findings.note("image", "noticed", f"more than {MANY:,} objects", image)
@@ -43,8 +47,8 @@ class _Objects:
         self.records, self.own, self.findings = records, own, findings
         self.labels = _labels(own, wanted)
         self.found: dict[int, list[Annotation]] = defaultdict(list)
-        self.number = 1
-        self.fingerprints: set[int] = set()
+        self.fingerprints = array("q")  # by number; a set would take ten times the memory
+        self.names: dict[int, object] = {}  # in messages, by number, where it is not the id
         self.ids: dict[int, int | None] = {}
         self.repeated: set[int] = set()
 
@@ -61,7 +65,8 @@ class _Objects:
                 raise Skip(
                     "its image is refused" if is_int(image_id) and image_id in self.records else "image_id of no image"
                 )
-            annotation = _annotation(Case(entry, name, record, self.findings), self.number, self.labels, self.own)
+            number = len(self.fingerprints) + 1
+            annotation = _annotation(Case(entry, name, record, self.findings), number, self.labels, self.own)
         except Skip as skip:
             self.findings.note("annotation", "skipped", str(skip), name, image)
         except Refused as refused:
@@ -70,13 +75,23 @@ class _Objects:
             self._keep(annotation, name, record.id)
 
     def _keep(self, annotation: Annotation, name: object, image: int) -> None:
-        key = _fingerprint(annotation, image)
-        if key in self.fingerprints:
-            self.findings.note("annotation", "dropped", "exact copy of another", name, image)
-            return
-        self.fingerprints.add(key)
         self.found[image].append(annotation)
-        self.number += 1
+        self.fingerprints.append(_fingerprint(annotation, image))
+        if name is not annotation.source_id:
+            self.names[annotation.id] = name
+
+    def drop_copies(self) -> None:
+        """What is left gets new numbers."""
+        _, first = np.unique(np.frombuffer(self.fingerprints, np.int64), return_index=True)
+        if len(first) == len(self.fingerprints):
+            return
+        numbers = {old: new for new, old in enumerate(np.sort(first + 1).tolist(), 1)}
+        for image, found in self.found.items():
+            for a in found:
+                if a.id not in numbers:
+                    name = self.names.get(a.id, a.source_id)
+                    self.findings.note("annotation", "dropped", "exact copy of another", name, image)
+            self.found[image] = [replace(a, id=numbers[a.id]) for a in found if a.id in numbers]
 
     def _check_id(self, id: object, name: object, image: int | None) -> None:
         """Ids are numbered anew, so what is wrong with them is only counted."""
@@ -134,7 +149,8 @@ def _annotation(case: Case, number: int, labels: dict[int, int | None], own: Cat
         raise Skip("no segmentation")
     crowd = _crowd(case, mask)
     area = _area(case, mask, crowd)
-    return Annotation(number, entry.get("id"), label, box, mask.segmentation, area, crowd)
+    shape = Rings.of(mask.segmentation) if isinstance(mask.segmentation, list) else mask.segmentation
+    return Annotation(number, entry.get("id"), label, box, shape, area, crowd)
 
 
 def _label(case: Case, labels: dict[int, int | None], own: Categories) -> int:
@@ -239,6 +255,5 @@ def _size_class(area: float) -> str:
 
 
 def _fingerprint(annotation: Annotation, image: int) -> int:
-    shape = annotation.segmentation
-    key = tuple(ring.tobytes() for ring in shape) if isinstance(shape, list) else shape["counts"]
-    return hash((image, annotation.label, annotation.box, annotation.crowd, key))
+    shape = annotation.shape if isinstance(annotation.shape, Rings) else annotation.shape["counts"]
+    return hash((image, annotation.label, annotation.box, annotation.crowd, shape))

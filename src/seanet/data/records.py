@@ -1,7 +1,9 @@
 """A checked data set: categories, images and their objects, immutable, in pixels of the image files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,34 @@ class Categories:
 
 
 @dataclass(frozen=True, slots=True)
+class Rings:
+    """Polygons in as few bytes as give back every coordinate as it was; most files write two decimals."""
+
+    coordinates: bytes
+    code: str
+    """Their type for numpy: ``u2`` and ``i4`` are hundredths of pixels, ``f8`` pixels."""
+    ends: tuple[int, ...]
+    """Where all rings but the last end among the coordinates."""
+
+    @classmethod
+    def of(cls, rings: Sequence[np.ndarray]) -> "Rings":
+        """From at least one, each (2n,) float64."""
+        flat = rings[0] if len(rings) == 1 else np.concatenate(rings)
+        ends = tuple(accumulate(map(len, rings[:-1])))
+        hundredths = np.rint(flat * 100)
+        if not (hundredths / 100 == flat).all():
+            return cls(flat.tobytes(), "f8", ends)
+        code = "u2" if hundredths.min() >= 0 and hundredths.max() < 2**16 else "i4"
+        return cls(hundredths.astype(code).tobytes(), code, ends)
+
+    def unpack(self) -> list[np.ndarray]:
+        """The rings, each (2n,) float64."""
+        flat = np.frombuffer(self.coordinates, self.code)
+        flat = np.divide(flat, 1 if self.code == "f8" else 100, dtype=np.float64)
+        return np.split(flat, self.ends) if self.ends else [flat]
+
+
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """An object, in pixels of the image file."""
 
@@ -44,9 +74,14 @@ class Annotation:
     source_id: object  # what the file says: missing, repeated or 0 at times
     label: int  # 1..K
     box: Box  # xyxy, inside the image
-    segmentation: Segmentation
+    shape: Rings | dict[str, Any]
+    """The segmentation as it is kept."""
     area: float  # pixels
     crowd: bool
+
+    @property
+    def segmentation(self) -> Segmentation:
+        return self.shape.unpack() if isinstance(self.shape, Rings) else self.shape
 
 
 @dataclass(frozen=True, slots=True)
