@@ -118,6 +118,9 @@ def build_backbone(settings: config.Backbone) -> Backbone:
 
 def _resnet(settings: config.Backbone) -> Backbone:
     network = getattr(torchvision.models, settings.name)(weights=None, norm_layer=NORMS[settings.norm])
+    if settings.stride_in == "1x1":
+        for stage in (network.layer2, network.layer3, network.layer4):
+            stage[0].conv1.stride, stage[0].conv2.stride = stage[0].conv2.stride, stage[0].conv1.stride
     body = IntermediateLayerGetter(network, {f"layer{i + 1}": str(i) for i in range(4)})
     stages = [[body["conv1"], body["bn1"]], *([body[f"layer{i + 1}"]] for i in range(4))]
     return Backbone(body, [256, 512, 1024, 2048], stages, settings)

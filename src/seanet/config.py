@@ -55,6 +55,9 @@ class Backbone(Part):
     norm: Literal["frozen", "batch", "sync", "group"] = "frozen"
     frozen_stages: Annotated[int, Interval(ge=0, le=5)] = 2
     """How many of the stem and the four stages, from the image on, keep their weights."""
+    stride_in: Literal["3x3", "1x1"] = "3x3"
+    """Which convolution of a ResNet's block halves the map: the 3 x 3, or the first 1 x 1 as He et al. 2016 had it and
+    weights of detectron2 need it."""
     channels: Count = 256
     """Width of the feature pyramid, and so of the heads."""
 

@@ -44,7 +44,15 @@ def train(
         int | None, typer.Option(metavar="N", help="Processes that read images, for each device (train.workers).")
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of everything drawn (train.seed).")] = None,
-    init: Annotated[Path | None, typer.Option(metavar="CKPT", help="Checkpoint whose weights to start from.")] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CKPT", help="Checkpoint, or weights of torchvision, detectron2 or mmdetection, to start from."
+        ),
+    ] = None,
+    reset_head: Annotated[
+        bool, typer.Option("--reset-head", help="With --init: begin the layers that name classes anew.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Allow fetching the backbone's weights.")] = False,
     json_: Json = False,
@@ -53,6 +61,8 @@ def train(
     from seanet.recipes import recipe as named
     from seanet.settings import load_yaml, override
 
+    if reset_head and init is None:
+        raise UserError("--reset-head belongs to --init CKPT: name the weights to start from")
     settings = named(recipe)
     if config is not None:
         settings = load_yaml(config, settings)
@@ -66,7 +76,9 @@ def train(
 
     from seanet.training import train as run
 
-    result = run(settings, sets, out or Path("runs") / recipe, resume=resume, init=init, download=download)
+    result = run(
+        settings, sets, out or Path("runs") / recipe, resume=resume, init=init, reset_head=reset_head, download=download
+    )
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0:
         found = {"out": str(result.folder), "best": result.best, "history": result.history, "signal": result.signal}
         emit(found, json_, summary(result))

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from seanet import checkpoint
 from seanet.config import Config
 from seanet.data.coco import CocoData, find_split, read_coco
 from seanet.data.loader import train_loader
@@ -21,6 +19,7 @@ from seanet.training.optim import Plan
 from seanet.training.run import Job, Run, run
 from seanet.training.same import identity
 from seanet.types import Batch
+from seanet.weights.fitting import start_from
 from seanet.weights.start import load_start
 
 Data = Path | str | tuple[CocoData, CocoData]
@@ -33,19 +32,23 @@ def train(
     *,
     resume: bool = False,
     init: Path | str | None = None,
+    reset_head: bool = False,
     download: bool = False,
     device: str | None = None,
     tensorboard: bool = True,
 ) -> Run:
     """Train ``config`` on ``data``, a folder or the sets to train on and to evaluate with, in the folder ``out``.
 
-    ``resume`` goes on with the run in ``out`` exactly where it stopped, or begins it.  ``init`` is a checkpoint whose
-    weights a new run starts from, all that fit; else the backbone starts from ``config.backbone.weights``, fetched when
-    ``download`` allows it.  ``device`` is cpu, cuda or mps.
+    ``resume`` goes on with the run in ``out`` exactly where it stopped, or begins it.  ``init`` is a checkpoint, or a
+    file of another framework, whose weights a new run starts from, all that fit, rows of classes by the classes' names or,
+    with ``reset_head``, none of them; else the backbone starts from ``config.backbone.weights``, fetched when ``download``
+    allows it.  ``device`` is cpu, cuda or mps.
     """
 
     def start(detector: Any) -> str:
-        return load_start(detector, config.backbone, download) if init is None else _load(detector, Path(init))
+        if init is None:
+            return load_start(detector, config.backbone, download)
+        return start_from(detector, training.categories.names, Path(init), reset_head)
 
     training, validation = _read(data)
     job = coco_job(config, training, validation)
@@ -113,13 +116,6 @@ def _read(data: Data) -> tuple[CocoData, CocoData]:
         return data
     training = read_coco(*find_split(data, "train"))
     return training, read_coco(*find_split(data, "val"), categories=training.categories)
-
-
-def _load(detector: nn.Module, init: Path) -> str:
-    weights, _ = checkpoint.read_model(init)
-    kept = checkpoint.load_fitting(detector, weights)
-    new = f"; these begin anew: {', '.join(kept)}" if kept else ""
-    return f"weights of {checkpoint.find(init)}{new}"
 
 
 def _ignore_sigterm(worker: int) -> None:

@@ -1,16 +1,44 @@
-"""Weights of other frameworks' Mask R-CNNs, taken into ours."""
+"""Weights of other frameworks' Mask R-CNNs, taken into ours.
+
+Exact, up to the rounding of images' colours: Mask R-CNN with a ResNet and FPN, class-specific or shared boxes, cascades of box
+heads, the MaskIoU head of mmdetection.  Where a framework's anchors have fractions, ours are rounded to whole pixels as
+torchvision's are; mmdetection averages the masks of three heads in a cascade, here there is one (the last of its three).
+What a model must be set to for their numbers is in ``Imported.advice``; ``new_model`` sets it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from seanet import settings
+from seanet.config import Config
 from seanet.detector import Detector
-from seanet.errors import CheckpointError
-from seanet.predict import Model
+from seanet.errors import CheckpointError, UserError
+from seanet.predict import Model, build
+from seanet.weights.files import Source, read_source
+from seanet.weights.frameworks import (
+    SETTINGS,
+    STYLES,
+    Framework,
+    Style,
+    class_names,
+    converted,
+    first_convolution,
+    our_name,
+    recognise,
+    style_of,
+    without_prefix,
+)
 from seanet.weights.start import COUNTER
+
+FIRST = "backbone.body.conv1.weight"
+LAST_OF_THREE = "roi_head.mask_head.2."
+NOT_WEIGHTS = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.")
 
 
 @dataclass(frozen=True)
@@ -20,14 +48,28 @@ class Imported:
     taken: list[str]
     unused: list[str]
     untouched: list[str]
+    framework: str = "torchvision"
+    advice: list[str] = field(default_factory=list)
+    """Settings that would make the model predict what theirs does, as ``pool.samples: 2 -> 0``."""
 
 
-TORCHVISION_NAMES = {
-    "roi_heads.box_head.": "box_heads.0.box_head.",
-    "roi_heads.box_predictor.": "box_heads.0.box_predictor.",
-    "roi_heads.mask_head.": "mask_head.mask_head.",
-    "roi_heads.mask_predictor.": "mask_head.mask_predictor.",
-}
+@dataclass(frozen=True)
+class Foreign:
+    """Another framework's weights, before they are in our order."""
+
+    framework: Framework
+    style: Style
+    tensors: dict[str, Tensor]
+    """By our names where they have a place here."""
+    classes: tuple[str, ...]
+    """Names, where the file has them."""
+    count: int
+    """Of classes, without the background."""
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """Settings that the weights were made for."""
+        return SETTINGS[self.framework] | {"backbone.stride_in": self.style.stride_in}
 
 
 def import_torchvision(model: Model | Detector, state_dict: Mapping[str, Tensor]) -> Imported:
@@ -36,19 +78,95 @@ def import_torchvision(model: Model | Detector, state_dict: Mapping[str, Tensor]
     In a cascade they go to the first box head.  A tensor of another shape (a different number of classes, or one box for
     all of them) is left out and named in what is returned, as is what torchvision has no weights for.
     """
+    return import_weights(model, state_dict)
+
+
+def import_weights(model: Model | Detector, weights: Mapping[str, Tensor] | Path | str, style: str = "") -> Imported:
+    """The same for torchvision, detectron2 and mmdetection, told apart by their names; ``weights`` may be a file.
+
+    ``style`` (pytorch, caffe or bgr, see ``frameworks.STYLES``) is needed where it is neither in the file nor usual.
+    """
     detector = model.detector if isinstance(model, Model) else model
-    ours = detector.state_dict()
-    renamed = {_our_name(name): value for name, value in state_dict.items() if not name.endswith(COUNTER)}
-    taken = {k: v for k, v in renamed.items() if k in ours and ours[k].shape == v.shape}
+    source = Source(Path("weights"), dict(weights)) if isinstance(weights, Mapping) else read_source(Path(weights))
+    return put(detector, foreign(source, style))
+
+
+def foreign(source: Source, style: str = "") -> Foreign:
+    """What a file of another framework holds; CheckpointError where it is none of the three."""
+    if style and style not in STYLES:
+        raise UserError(f"there is no style {style!r}: pytorch, caffe and bgr are known", field="style", value=style)
+    tensors = without_prefix(source.tensors)
+    framework = recognise(tensors)
+    found = STYLES[style] if style else style_of(framework, tensors, source.content)
+    tensors = {name.replace(LAST_OF_THREE, "roi_head.mask_head."): value for name, value in tensors.items()}
+    named = {our_name(framework, name): value for name, value in tensors.items() if not _no_weight(name)}
+    if broken := [name for name, value in named.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise CheckpointError(f"{source.path}: holds weights that are not finite ({broken[0]})", file=str(source.path))
+    return Foreign(framework, found, named, class_names(source.content), _classes(named))
+
+
+def put(detector: Detector, given: Foreign) -> Imported:
+    """Takes all that fits by name and shape; CheckpointError where nothing does or the backbone is another."""
+    ours, config = detector.state_dict(), detector.settings
+    in_our_order = {
+        name: converted(given.framework, name, value, ours[name].shape, config) if name in ours else value
+        for name, value in given.tensors.items()
+    }
+    if FIRST in in_our_order:
+        in_our_order[FIRST] = first_convolution(in_our_order[FIRST], given.style)
+    taken = {k: v for k, v in in_our_order.items() if k in ours and ours[k].shape == v.shape}
     if not taken:
-        raise CheckpointError("none of these tensors belongs to this model: are they of a torchvision Mask R-CNN?")
+        raise CheckpointError(f"nothing of these weights of {given.framework} fits into {config.recipe}")
+    _check_backbone(given, in_our_order, taken, ours, config)
     detector.load_state_dict(taken, strict=False)
     untouched = [k for k in ours if k not in taken and not k.endswith(COUNTER)]
-    return Imported(sorted(taken), sorted(renamed.keys() - taken.keys()), untouched)
+    unused = sorted(in_our_order.keys() - taken.keys())
+    return Imported(sorted(taken), unused, untouched, given.framework, _advice(given, config))
 
 
-def _our_name(name: str) -> str:
-    for theirs, own in TORCHVISION_NAMES.items():
-        if name.startswith(theirs):
-            return own + name.removeprefix(theirs)
-    return name
+def new_model(source: Source, recipe: Config, classes: Sequence[str] = (), style: str = "") -> tuple[Model, Imported]:
+    """A model of a recipe, set as the weights need it, with the weights of a file and its classes.
+
+    ``classes`` are names for the file's classes in their order; without them the file's own names, else "class 1", ...
+    """
+    given = foreign(source, style)
+    names = tuple(classes) or given.classes or tuple(f"class {i + 1}" for i in range(given.count))
+    if len(names) != given.count:
+        raise UserError(
+            f"{source.path}: has {given.count} classes, but {len(names)} names: give one for each",
+            file=str(source.path),
+        )
+    model = build(_set_for(given, recipe), names)
+    return model, put(model.detector, given)
+
+
+def _no_weight(name: str) -> bool:
+    return name.endswith(COUNTER) or name.startswith(NOT_WEIGHTS)
+
+
+def _classes(named: Mapping[str, Tensor]) -> int:
+    """All three have a row of scores for the background too."""
+    bias = named.get("box_heads.0.box_predictor.cls_score.bias")
+    return 0 if bias is None else len(bias) - 1
+
+
+def _check_backbone(
+    given: Foreign, named: Mapping[str, Tensor], taken: Mapping[str, Tensor], ours: Mapping[str, Tensor], config: Config
+) -> None:
+    """Half a network would run, and see nothing."""
+    part = "backbone.body."
+    theirs, own = ({name for name in names if name.startswith(part)} for names in (named, ours))
+    wrong = sorted({n for n in theirs | own if n not in taken and not n.endswith(COUNTER)})
+    if theirs and wrong:
+        raise CheckpointError(
+            f"these weights of {given.framework} are of another backbone than {config.backbone.name}"
+            f" (norm={config.backbone.norm}): {len(wrong)} of its tensors do not fit, first {wrong[0]}"
+        )
+
+
+def _advice(given: Foreign, config: Config) -> list[str]:
+    return settings.differences(config, _set_for(given, config))
+
+
+def _set_for(given: Foreign, config: Config) -> Config:
+    return settings.override(config, [f"{key}={value}" for key, value in given.wanted.items()])
