@@ -105,7 +105,7 @@ def by_stem(files: Iterable[Path], folder: Path) -> dict[str, Path]:
     for file in files:
         stem = file.relative_to(folder).with_suffix("").as_posix()
         if stem in found:
-            message = f"{file} and {found[stem].name} differ in their endings alone: rename or remove one of them"
+            message = f"{file} and {found[stem].name} have one name but for their endings: rename or remove one of them"
             raise AnnotationError(message, file=file)
         found[stem] = file
     return found

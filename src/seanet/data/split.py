@@ -156,7 +156,7 @@ def misfit(groups: Sequence[Group], splits: Sequence[str], shares: Shares) -> tu
     for group, split in zip(groups, splits, strict=True):
         found[split].update(group.shows)
         images[split] += len(group.ids)
-    total = Counter(name for shows in found.values() for name in shows.elements())
+    total = _total(groups)
     apart = [abs(found[s][name] / count - share) for s, share in shares.items() for name, count in total.items()]
     apart += [abs(images[s] / max(images.total(), 1) - share) for s, share in shares.items()]
     return sum(not found[split][name] for split in shares for name in total), sum(apart)
@@ -164,7 +164,11 @@ def misfit(groups: Sequence[Group], splits: Sequence[str], shares: Shares) -> tu
 
 def _deal(groups: Sequence[Group], shares: Shares, order: list[int]) -> list[str]:
     """A group goes to the split that still wants most of its rarest class, in a tie to the one that wants most images."""
-    left = Counter(name for group in groups for name in group.shows.elements())
+    left = _total(groups)
+    showing: dict[str, list[int]] = defaultdict(list)
+    for index in order:
+        for name in groups[index].shows:
+            showing[name].append(index)
     total = sum(len(group.ids) for group in groups)
     wanted = {split: {name: share * count for name, count in left.items()} for split, share in shares.items()}
     room = {split: share * total for split, share in shares.items()}
@@ -181,12 +185,20 @@ def _deal(groups: Sequence[Group], shares: Shares, order: list[int]) -> list[str
 
     while any(left.values()):
         rarest = min((name for name in left if left[name]), key=lambda name: (left[name], name))
-        showing = [index for index in order if index not in found and groups[index].shows[rarest]]
-        for index in sorted(showing, key=lambda index: -groups[index].shows[rarest]):
+        waiting = [index for index in showing[rarest] if index not in found]
+        for index in sorted(waiting, key=lambda index: -groups[index].shows[rarest]):
             give(index, rarest)
     for index in sorted((index for index in order if index not in found), key=lambda index: -len(groups[index].ids)):
         give(index, None)
     return [found[index] for index in range(len(groups))]
+
+
+def _total(groups: Sequence[Group]) -> Counter[str]:
+    """Images that show a class."""
+    total: Counter[str] = Counter()
+    for group in groups:
+        total.update(group.shows)
+    return total
 
 
 def divide(pool: Pool, shares: Shares, by: str | None = None, seed: int = 0) -> dict[str, dict[str, Any]]:

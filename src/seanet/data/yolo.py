@@ -39,6 +39,7 @@ class Description:
 
     file: Path
     names: list[str]
+    root: str  # of its own, from which the places count
     places: dict[str, list[str]]  # of a split: folders, or lists of images
 
     def error(self, message: str, field: str) -> AnnotationError:
@@ -81,7 +82,8 @@ def read_description(source: Path) -> Description:
         raise AnnotationError(f"{file} is not YAML: expected {what}", file=file) from error
     if not isinstance(content, dict):
         raise AnnotationError(f"{file} holds no keys: expected {what}", file=file)
-    description = Description(file, [], {key: _strings(content[key]) for key in KEYS if content.get(key)})
+    places = {key: _strings(content[key]) for key in KEYS if content.get(key)}
+    description = Description(file, [], str(content.get("path") or ""), places)
     description.names.extend(_names(content.get("names"), description))
     if not description.places:
         raise description.error("names neither train nor val: expected folders of images", "train")
@@ -127,13 +129,16 @@ def _pictures(description: Description, split: str) -> list[Path]:
 
 
 def _place(description: Description, entry: str, split: str) -> Path:
-    """A folder or list below the folder of data.yaml; whatever else ``path`` says, data sets are moved around."""
-    root = description.file.parent
-    parts = PurePosixPath(entry.replace("\\", "/")).parts
-    tried = [root.joinpath(*parts[first:]) for first in range(len(parts)) if ".." not in parts[first:]]
-    place = next((place for place in tried if place.is_relative_to(root) and place.exists()), None)
+    """A folder or list below the folder of data.yaml.
+
+    Data sets are moved around, so as much of a path counts, from its end, as leads to something there.
+    """
+    above = description.file.parent
+    parts = PurePosixPath(f"{description.root}/{entry}".replace("\\", "/")).parts
+    tried = [above.joinpath(*parts[first:]) for first in range(len(parts)) if not {"..", "/"} & set(parts[first:])]
+    place = next((place for place in tried if irregular(place) in ("", "is a folder")), None)
     if place is None:
-        message = f"{split}: {entry!r} is not there: expected a folder of images below {root}"
+        message = f"{split}: {entry!r} is not there: expected a folder of images below {above}"
         raise description.error(message, split)
     return place
 
