@@ -455,7 +455,7 @@ def test_a_part_of_coco_needs_no_repair(coco_mini, split, images, objects):
     data = read_coco(*find_split(coco_mini, split))
     assert len(data.images) == images
     assert sum(len(image.annotations) for image in data.images) == objects
-    assert not data.repairs.summary()
+    assert {verb for _, verb, _ in data.repairs.found} <= {"noticed"}
 
 
 def test_tolerant_reading_leaves_out_what_strict_reading_refuses(folder):

@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import compress
 from typing import Any
 
 import numpy as np
 
+from seanet.data.crossings import crossing
 from seanet.data.records import Annotation, Box, Categories, ImageRecord, Rings
 from seanet.data.repairs import Findings, Refused
 from seanet.data.segmentations import ROUNDING, SAME_OBJECT, Mask, Skip, check_mask, iou
@@ -17,6 +19,7 @@ from seanet.data.values import is_int, is_number
 
 SHAPES = {"small": 32**2, "medium": 96**2, "large": math.inf}
 MANY = 1000  # objects of an image; more are worth a word
+TOGETHER = 500  # annotations whose polygons are examined for crossings at once
 
 
 def check_annotations(
@@ -33,6 +36,7 @@ def check_annotations(
     objects = _Objects(records, own, wanted, findings)
     for position, entry in findings.objects(raw, "annotations"):
         objects.add(entry, position)
+    objects.note_crossings()
     objects.drop_copies()
     for image, found in objects.found.items():
         if len(found) > MANY:
@@ -48,6 +52,7 @@ class _Objects:
         self.labels = _labels(own, wanted)
         self.found: dict[int, list[Annotation]] = defaultdict(list)
         self.fingerprints = array("q")  # by number; a set would take ten times the memory
+        self.unexamined: list[tuple[list[np.ndarray], object, int]] = []
         self.names: dict[int, object] = {}  # in messages, by number, where it is not the id
         self.ids: dict[int, int | None] = {}
         self.repeated: set[int] = set()
@@ -79,6 +84,18 @@ class _Objects:
         self.fingerprints.append(_fingerprint(annotation, image))
         if name is not annotation.source_id:
             self.names[annotation.id] = name
+        if isinstance(annotation.shape, Rings):
+            self.unexamined.append((annotation.shape.unpack(), name, image))
+            if len(self.unexamined) >= TOGETHER:
+                self.note_crossings()
+
+    def note_crossings(self) -> None:
+        """Of the polygons that were not examined yet."""
+        owners = [(name, image) for rings, name, image in self.unexamined for _ in rings]
+        crosses = crossing([ring for rings, _, _ in self.unexamined for ring in rings]).tolist()
+        for name, image in dict.fromkeys(compress(owners, crosses)):
+            self.findings.note("annotation", "noticed", "polygon that crosses itself", name, image)
+        self.unexamined.clear()
 
     def drop_copies(self) -> None:
         """What is left gets new numbers."""
