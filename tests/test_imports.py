@@ -54,6 +54,8 @@ WITHOUT_TORCH += [
     f"evaluation.{name}"
     for name in ("coco", "columns", "packed", "runs", "rims", "matching", "boundary", "pairs", "assess", "results")
 ]
+WITHOUT_TORCH += [f"data.check{part}" for part in ("", "_copies", "_files", "_fix", "_headers", "_kinds", "_workers")]
+WITHOUT_TORCH += ["data.fingerprints", "data.images"]
 WITHOUT_TORCH += ["data.entries", "data.crossings"]
 WITHOUT_TORCH += ["bench.contenders"]
 

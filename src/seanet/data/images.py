@@ -9,6 +9,7 @@ import stat
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,8 +20,20 @@ from seanet.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 MAX_PIXELS = 200_000_000
-FOREIGN = {b"ftypheic": "HEIC", b"ftypmif1": "HEIC", b"ftyphevc": "HEIC", b"JXL ": "JPEG XL", b"\xff\x0a": "JPEG XL"}
+FOREIGN = {b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")}
+FOREIGN |= {b"JXL ": "JPEG XL", b"\xff\x0a": "JPEG XL", b"\xff\x4f\xff\x51": "JPEG 2000", b"jP  ": "JPEG 2000"}
 FOREIGN |= {b"%PDF": "PDF", b"8BPS": "Photoshop", b"PK\x03\x04": "ZIP", b"\x1f\x8b": "gzip", b"\x93NUMPY": "NumPy"}
+POINTER = b"version https://git-lfs.github.com/spec"
+TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself before it is decoded."""
+
+    format: str
+    stored: tuple[int, int]  # (height, width) as its pixels lie there
+    upright: tuple[int, int]  # (height, width) turned as its EXIF entry says
 
 
 def read_image(
@@ -38,16 +51,21 @@ def read_image(
     file that fits in neither way is an error.
     """
     with _opened(Path(path), max_pixels) as image:
-        upright = size is None or _upright_size(image) == size
-        if not upright and image.size != size[::-1]:
-            found = " x ".join(map(str, reversed(_upright_size(image))))
-            wanted = f"{size[1]} x {size[0]}"
-            _fail(path, f"is {found} pixels, but its annotations say {wanted}: correct width and height, or the file")
+        upright = size is None or fits(_header(image), size, path)
         if short_side is not None:
             shrink = _shrink(image.size, short_side)
             image.draft(None, (image.width // shrink, image.height // shrink))
         image.load()
         return _rgb(ImageOps.exif_transpose(image) if upright else image, path)
+
+
+def fits(header: Header, size: tuple[int, int], path: Path | str) -> bool:
+    """Whether annotations of that (height, width) are of the upright pixels, not of those stored; error if of neither."""
+    if size not in (header.upright, header.stored):
+        found, wanted = (f"{width} x {height}" for height, width in (header.upright, size))
+        reason = f"is {found} pixels, but its annotations say {wanted}: correct width and height, or the file"
+        _fail(path, reason, "size")
+    return size == header.upright
 
 
 def _shrink(size: tuple[int, int], short_side: int) -> int:
@@ -58,6 +76,46 @@ def image_size(path: Path | str, max_pixels: int = MAX_PIXELS) -> tuple[int, int
     """(height, width) of the upright image, from the file's header alone."""
     with _opened(Path(path), max_pixels) as image:
         return _upright_size(image)
+
+
+def read_header(path: Path | str, max_pixels: int = MAX_PIXELS) -> Header:
+    with _opened(Path(path), max_pixels) as image:
+        return _header(image)
+
+
+def read_closely(path: Path | str, max_pixels: int = MAX_PIXELS) -> tuple[Header, np.ndarray, list[str]]:
+    """The header, the upright pixels as ``read_image`` gives them, and what of the file those leave out."""
+    with warnings.catch_warnings(record=True) as said, _opened(Path(path), max_pixels) as image:
+        warnings.simplefilter("always")
+        header = _header(image)
+        image.load()
+        pixels = _rgb(ImageOps.exif_transpose(image), path)
+        found = [*_lost_levels(image), *_more(image)]
+        return header, pixels, found + ["its decoder has doubts about it"] * bool(said)
+
+
+def _header(image: Image.Image) -> Header:
+    return Header(str(image.format), image.size[::-1], _upright_size(image))
+
+
+def _lost_levels(image: Image.Image) -> list[str]:
+    found = []
+    if image.has_transparency_data:
+        low, high = image.convert("RGBA").getchannel("A").getextrema()
+        if low != high:
+            found.append("its transparency varies and is ignored")
+    if image.mode.startswith("I;16") and np.asarray(image).max() < 4096:
+        found.append("its grey levels use a sixteenth of 16 bits, so it is nearly black")
+    return found
+
+
+def _more(image: Image.Image) -> list[str]:
+    if image.format == "MPO":  # a photograph with its previews
+        return []
+    try:
+        return ["it has several frames, of which the first counts"] if getattr(image, "is_animated", False) else []
+    except Exception:  # of the decoder, on what follows the first frame
+        return ["it is damaged after its first frame, which counts"]
 
 
 def to_rgb(array: np.ndarray) -> np.ndarray:
@@ -99,7 +157,8 @@ def _rgb(image: Image.Image, path: Path | str) -> np.ndarray:
     if image.mode.startswith("I;16"):
         return to_rgb(_narrow(np.asarray(image).astype(np.uint16)))
     if image.mode in ("I", "F"):
-        return to_rgb(_stretch(np.asarray(image, np.float64), path))
+        with np.errstate(invalid="ignore"):  # of damaged numbers, which are looked for next
+            return to_rgb(_stretch(np.asarray(image, np.float64), path))
     # Not np.array, which would hold the pixels a third time.
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
@@ -108,12 +167,12 @@ def _stretch(values: np.ndarray, path: Path | str) -> np.ndarray:
     """Smallest value to 0, largest to 255; a constant image becomes black."""
     low, high = values.min(), values.max()
     if not np.isfinite(high - low):
-        _fail(path, "holds values that are not finite: replace them by numbers")
+        _fail(path, "holds values that are not finite: replace them by numbers", "values")
     return np.rint((values - low) / (high - low or 1) * 255).astype(np.uint8)
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
     return image.size if turned else image.size[::-1]
 
 
@@ -131,25 +190,21 @@ def _opened(path: Path, max_pixels: int) -> Generator[Image.Image]:
         raise
     except Image.DecompressionBombError as error:
         assert Image.MAX_IMAGE_PIXELS is not None  # what was exceeded
-        _fail(path, f"has more pixels than Pillow opens ({2 * Image.MAX_IMAGE_PIXELS:,}): make it smaller", error)
+        reason = f"has more pixels than Pillow opens ({2 * Image.MAX_IMAGE_PIXELS:,}): make it smaller"
+        _fail(path, reason, "pixels", error)
     except UnidentifiedImageError as error:
-        _fail(path, _unknown(path), error)
+        _fail(path, _unknown(path), "format", error)
     except PermissionError as error:
-        _fail(path, "cannot be read: its permissions forbid it", error)
+        _fail(path, "cannot be read: its permissions forbid it", "permissions", error)
     except (EOFError, OSError) as error:
-        cut = isinstance(error, EOFError) or any(word in str(error) for word in ("truncated", "broken data", "unrecog"))
-        _fail(path, "is truncated or damaged: fetch it again" if cut else f"cannot be decoded ({error})", error)
-    except (
-        SyntaxError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        ArithmeticError,
-        RuntimeError,
-        MemoryError,
-    ) as error:
-        _fail(path, f"cannot be decoded ({type(error).__name__}: {error}): fetch it again or save it anew", error)
+        said = str(error).lower()
+        cut = isinstance(error, EOFError) or any(word in said for word in ("truncated", "broken data", "unrecog"))
+        reason = "is truncated or damaged" if cut else f"cannot be decoded ({error})"
+        reason += ": fetch it again"
+        _fail(path, reason, "damaged", error)
+    except Exception as error:  # decoders raise almost anything on damaged bytes
+        what = f"{type(error).__name__}: {error}"
+        _fail(path, f"cannot be decoded ({what}): fetch it again or save it anew", "damaged", error)
 
 
 def _require_file(path: Path) -> None:
@@ -158,18 +213,20 @@ def _require_file(path: Path) -> None:
         status = path.stat()
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError)
-        _fail(path, "does not exist" if missing else f"cannot be reached ({error})", error)
+        _fail(path, "does not exist" if missing else f"cannot be reached ({error})", "missing", error)
     if not stat.S_ISREG(status.st_mode):
-        _fail(path, "is a folder, not an image file" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+        what = "is a folder, not an image file" if stat.S_ISDIR(status.st_mode) else "is not a regular file"
+        _fail(path, what, "missing")
     if not status.st_size:
-        _fail(path, "is empty (0 bytes): fetch it again")
+        _fail(path, "is empty (0 bytes): fetch it again", "empty")
     if not os.access(path, os.R_OK):
-        _fail(path, "cannot be read: its permissions forbid it")
+        _fail(path, "cannot be read: its permissions forbid it", "permissions")
 
 
 def _require_pixels(path: Path, size: tuple[int, int], max_pixels: int) -> None:
     if size[0] * size[1] > max_pixels:
-        _fail(path, f"has {size[0]} x {size[1]} pixels, more than max_pixels = {max_pixels:,}: make it smaller")
+        reason = f"has {size[0]} x {size[1]} pixels, more than max_pixels = {max_pixels:,}: make it smaller"
+        _fail(path, reason, "pixels")
 
 
 def _unknown(path: Path) -> str:
@@ -179,6 +236,8 @@ def _unknown(path: Path) -> str:
     for mark, name in FOREIGN.items():
         if mark in head[:16]:
             return f"is a {name} file: convert it to JPEG or PNG"
+    if head.startswith(POINTER):
+        return "is a pointer of Git LFS, not an image: fetch what it stands for with  git lfs pull"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"<"):
         kind = "an SVG drawing" if b"<svg" in text.lower() else "an HTML or XML page"
@@ -188,5 +247,6 @@ def _unknown(path: Path) -> str:
     return f"is damaged or of an unknown format: expected one of {', '.join(FORMATS)}"
 
 
-def _fail(path: Path | str, reason: str, cause: BaseException | None = None) -> NoReturn:
-    raise ImageError(f"{path} {reason}", file=Path(path)) from cause
+def _fail(path: Path | str, reason: str, field: str, cause: BaseException | None = None) -> NoReturn:
+    """``field`` says in a word what is wrong, for those who count."""
+    raise ImageError(f"{path} {reason}", file=Path(path), field=field) from cause
