@@ -164,6 +164,7 @@ def test_public_names():
         "build",
         "evaluate",
         "import_torchvision",
+        "import_weights",
         "load",
         "recipe",
         "train",

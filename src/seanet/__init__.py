@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from seanet.recipes import recipe as recipe
     from seanet.training import train as train
     from seanet.weights.importing import import_torchvision as import_torchvision
+    from seanet.weights.importing import import_weights as import_weights
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ _HOMES = {
     "build": "predict",
     "evaluate": "evaluation.run",
     "import_torchvision": "weights.importing",
+    "import_weights": "weights.importing",
     "load": "predict",
     "recipe": "recipes",
     "train": "training",
@@ -46,6 +48,7 @@ __all__ = [
     "build",
     "evaluate",
     "import_torchvision",
+    "import_weights",
     "load",
     "recipe",
     "train",
