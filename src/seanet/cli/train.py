@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import Data, Json, Set, complete_recipe, emit, say
+from seanet.cli.options import Data, Json, Set, complete_recipe, counter, emit, say
 from seanet.errors import UserError
 from seanet.report.text import summary
 
@@ -55,6 +55,9 @@ def train(
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Allow fetching the backbone's weights.")] = False,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Begin without looking at the headers of all image files.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Train a recipe on your own images."""
@@ -73,16 +76,31 @@ def train(
     sets = read_sets(data, {"train": (train_json, train_images), "val": (val_json, val_images)})
     for part in sets:
         part.require_clean(settings.data.max_bad)  # as training does, but before torch is waited for
+    if not no_check and first_process():
+        check_files(sets, settings.data.max_pixels)
 
     from seanet.training import train as run
 
     result = run(
         settings, sets, out or Path("runs") / recipe, resume=resume, init=init, reset_head=reset_head, download=download
     )
-    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0:
+    if first_process():
         found = {"out": str(result.folder), "best": result.best, "history": result.history, "signal": result.signal}
         emit(found, json_, summary(result))
     raise typer.Exit(result.exit_code)
+
+
+def first_process() -> bool:
+    """Of those that train together."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+
+def check_files(sets: Any, max_pixels: int) -> None:
+    """Refuse image files that training would stop at, all at once, before it starts."""
+    from seanet.data.check_headers import require_files
+
+    for line in require_files(sets, max_pixels, counter("headers of images read:")):
+        say(f"warning: {line}")
 
 
 def read_sets(data: Path | None, given: Mapping[str, tuple[Path | None, Path | None]]) -> Any:
