@@ -6,7 +6,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,7 +18,7 @@ from seanet.data.converting import PICTURES, Progress, read_text
 from seanet.data.files import irregular, unsafe
 from seanet.data.images import image_size
 from seanet.data.labels import flatten, png, read_values, regions
-from seanet.data.records import CocoData, ImageRecord
+from seanet.data.records import CocoData, ImageRecord, mask_bits
 from seanet.data.repairs import Repairs
 from seanet.errors import AnnotationError, UserError
 
@@ -235,15 +235,17 @@ def _painted(data: CocoData, record: ImageRecord, repairs: Repairs) -> tuple[np.
     if len(single) > MOST:
         message = f"{data.file}: image {record.id} has {len(single)} objects, and VOC holds {MOST}: use to-labels"
         raise AnnotationError(message, file=data.file, image_id=record.id)
-    numbers = {a.id: VOID for a in record.annotations} | {a.id: n for n, a in enumerate(single, 1)}
+    numbers = {a.id: number for number, a in enumerate(single, 1)}
     labels = np.zeros(256, np.uint8)
-    labels[VOID] = VOID
-    for a in single:
-        labels[numbers[a.id]] = a.label
+    labels[[VOID, *numbers.values()]] = [VOID, *(a.label for a in single)]
+    objects, _ = flatten(replace(record, annotations=tuple(single)), numbers, repairs)
     for a in record.annotations:
         if a.crowd:
             repairs.note("crowd region", "made void", "not known to VOC", a.source_id, record.id)
-    return flatten(record, numbers, repairs)[0], labels
+            bits, (x0, y0, x1, y1) = mask_bits(a, record.height, record.width)
+            window = objects[y0:y1, x0:x1]
+            window[(bits != 0) & (window == 0)] = VOID
+    return objects, labels
 
 
 def _indexed(numbers: np.ndarray) -> bytes:

@@ -6,7 +6,7 @@ bridges of zero width, which come back pixel by pixel.  A row of four numbers is
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import yaml
 from seanet.data.bridges import outline
 from seanet.data.contents import Contents
 from seanet.data.converting import Progress, by_stem, common_folder, pictures_in, read_text
-from seanet.data.files import irregular
+from seanet.data.files import irregular, unsafe
 from seanet.data.images import image_size
 from seanet.data.records import Annotation, CocoData, ImageRecord, mask_bits
 from seanet.data.repairs import Repairs
@@ -134,9 +134,10 @@ def _place(description: Description, entry: str, split: str) -> Path:
     Data sets are moved around, so as much of a path counts, from its end, as leads to something there.
     """
     above = description.file.parent
-    parts = PurePosixPath(f"{description.root}/{entry}".replace("\\", "/")).parts
-    tried = [above.joinpath(*parts[first:]) for first in range(len(parts)) if not {"..", "/"} & set(parts[first:])]
-    place = next((place for place in tried if irregular(place) in ("", "is a folder")), None)
+    parts = [part for part in f"{description.root}/{entry}".replace("\\", "/").split("/") if part not in ("", ".")]
+    tried = ["/".join(parts[first:]) for first in range(len(parts))]
+    places = [above / name for name in tried if not unsafe(name)]
+    place = next((place for place in places if irregular(place) in ("", "is a folder")), None)
     if place is None:
         message = f"{split}: {entry!r} is not there: expected a folder of images below {above}"
         raise description.error(message, split)
