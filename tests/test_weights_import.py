@@ -16,7 +16,8 @@ from seanet.recipes import recipe
 from seanet.settings import override
 from seanet.weights.files import read_source
 from seanet.weights.frameworks import STYLES
-from seanet.weights.importing import foreign, import_weights, new_model
+from seanet.weights.importing import foreign, import_weights
+from seanet.weights.making import new_model
 
 K = 5
 
@@ -184,7 +185,7 @@ def test_a_file_of_mmdetection_makes_a_model(tmp_path, of_mmdetection):
     assert model.categories.names == tuple("abcde")
     assert (model.config.backbone.stride_in, model.config.pool.samples) == ("1x1", 0)
     with pytest.raises(UserError, match=r"theirs\.pth: has 5 classes, but 2 names"):
-        new_model(source, recipe("mask_rcnn_r50"), ["a", "b"])
+        new_model(source, recipe("mask_rcnn_r50"), "a,b")
 
 
 def test_a_pickle_of_detectron2(tmp_path, ours, of_detectron2):

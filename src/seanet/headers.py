@@ -81,10 +81,20 @@ class Meta:
 
 
 @dataclass(frozen=True)
-class Header:
-    """Of a safetensors file that is as long as it should be: dtype and shape of each tensor, and the free part."""
+class Entry:
+    """A tensor as the header describes it; its bytes lie from ``start`` to ``end`` of the file."""
 
-    tensors: dict[str, tuple[str, tuple[int, ...]]]
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """Of a safetensors file that is as long as it should be: its tensors, and the free part."""
+
+    tensors: dict[str, Entry]
     metadata: dict[str, str]
 
 
@@ -139,16 +149,17 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise damaged(path, f"cannot be read ({error.strerror or error})") from error
     metadata = header.pop("__metadata__", {})
-    entries = {name: _entry(entry) for name, entry in header.items()}
+    first = 8 + int.from_bytes(start[:8], "little")
+    entries = {name: _entry(entry, first) for name, entry in header.items()}
     if not _texts(metadata) or None in entries.values():
         raise damaged(path, "is damaged: its header does not describe tensors; copy it again")
     found = {name: entry for name, entry in entries.items() if entry}
-    whole = 8 + int.from_bytes(start[:8], "little") + max((end for _, _, end in found.values()), default=0)
+    whole = max((entry.end for entry in found.values()), default=first)
     if size < whole:
         raise damaged(path, f"is cut short: {size:,} of {whole:,} bytes; copy it again")
     if size > whole:
         raise damaged(path, f"is damaged: {size - whole:,} bytes follow its end; copy it again")
-    return Header({name: (dtype, shape) for name, (dtype, shape, _) in found.items()}, metadata)
+    return Header(found, metadata)
 
 
 def _parsed(path: Path, start: bytes, size: int, file: BufferedIOBase) -> dict[str, Any]:
@@ -170,8 +181,8 @@ def _parsed(path: Path, start: bytes, size: int, file: BufferedIOBase) -> dict[s
     return header
 
 
-def _entry(entry: object) -> tuple[str, tuple[int, ...], int] | None:
-    """Dtype, shape and where its bytes end; None for what describes no tensor."""
+def _entry(entry: object, first: int) -> Entry | None:
+    """None for what describes no tensor; ``first`` is where the bytes of all begin."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         return None
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -179,7 +190,7 @@ def _entry(entry: object) -> tuple[str, tuple[int, ...], int] | None:
         return None
     if dtype in SIZES and math.prod(shape) * SIZES[dtype] != offsets[1] - offsets[0]:
         return None
-    return dtype, tuple(shape), offsets[1]
+    return Entry(dtype, tuple(shape), first + offsets[0], first + offsets[1])
 
 
 def _counts(values: object) -> bool:

@@ -74,10 +74,11 @@ def _named(content: dict[Any, Any]) -> dict[str, Stored]:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file begins as a zip archive or a pickle does."""
+    """Whether a file begins as a zip archive or a pickle does, and not as safetensors: a length, then JSON."""
     with _speaking(path), path.open("rb") as file:
-        start = file.read(4)
-    return start == ZIP or start[:1] == b"\x80"
+        start = file.read(9)
+    safetensors = start[8:] == b"{" and int.from_bytes(start[:8], "little") <= 100_000_000
+    return not safetensors and start.startswith((ZIP, b"\x80"))
 
 
 def read_archive(path: Path) -> Archive:

@@ -3,12 +3,12 @@
 Exact, up to the rounding of images' colours: Mask R-CNN with a ResNet and FPN, class-specific or shared boxes, cascades of box
 heads, the MaskIoU head of mmdetection.  Where a framework's anchors have fractions, ours are rounded to whole pixels as
 torchvision's are; mmdetection averages the masks of three heads in a cascade, here there is one (the last of its three).
-What a model must be set to for their numbers is in ``Imported.advice``; ``new_model`` sets it.
+What a model must be set to for their numbers is in ``Imported.advice``; ``making.new_model`` sets it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,10 @@ from seanet import settings
 from seanet.config import Config
 from seanet.detector import Detector
 from seanet.errors import CheckpointError, UserError
-from seanet.predict import Model, build
+from seanet.predict import Model
 from seanet.weights.files import Source, read_source
-from seanet.weights.frameworks import (
-    SETTINGS,
-    STYLES,
-    Framework,
-    Style,
-    class_names,
-    converted,
-    first_convolution,
-    our_name,
-    recognise,
-    style_of,
-    without_prefix,
-)
+from seanet.weights.frameworks import SETTINGS, STYLES, Style, converted, first_convolution, style_of
+from seanet.weights.names import Framework, class_names, our_name, recognise, without_prefix
 from seanet.weights.start import COUNTER
 
 FIRST = "backbone.body.conv1.weight"
@@ -96,7 +85,7 @@ def foreign(source: Source, style: str = "") -> Foreign:
     if style and style not in STYLES:
         raise UserError(f"there is no style {style!r}: pytorch, caffe and bgr are known", field="style", value=style)
     tensors = without_prefix(source.tensors)
-    framework = recognise(tensors)
+    framework = recognise(tensors.keys())
     found = STYLES[style] if style else style_of(framework, tensors, source.content)
     tensors = {name.replace(LAST_OF_THREE, "roi_head.mask_head."): value for name, value in tensors.items()}
     named = {our_name(framework, name): value for name, value in tensors.items() if not _no_weight(name)}
@@ -124,22 +113,6 @@ def put(detector: Detector, given: Foreign) -> Imported:
     return Imported(sorted(taken), unused, untouched, given.framework, _advice(given, config))
 
 
-def new_model(source: Source, recipe: Config, classes: Sequence[str] = (), style: str = "") -> tuple[Model, Imported]:
-    """A model of a recipe, set as the weights need it, with the weights of a file and its classes.
-
-    ``classes`` are names for the file's classes in their order; without them the file's own names, else "class 1", ...
-    """
-    given = foreign(source, style)
-    names = tuple(classes) or given.classes or tuple(f"class {i + 1}" for i in range(given.count))
-    if len(names) != given.count:
-        raise UserError(
-            f"{source.path}: has {given.count} classes, but {len(names)} names: give one for each",
-            file=str(source.path),
-        )
-    model = build(_set_for(given, recipe), names)
-    return model, put(model.detector, given)
-
-
 def _no_weight(name: str) -> bool:
     return name.endswith(COUNTER) or name.startswith(NOT_WEIGHTS)
 
@@ -165,8 +138,9 @@ def _check_backbone(
 
 
 def _advice(given: Foreign, config: Config) -> list[str]:
-    return settings.differences(config, _set_for(given, config))
+    return settings.differences(config, set_for(given, config))
 
 
-def _set_for(given: Foreign, config: Config) -> Config:
+def set_for(given: Foreign, config: Config) -> Config:
+    """The configuration with what these weights were made for."""
     return settings.override(config, [f"{key}={value}" for key, value in given.wanted.items()])
