@@ -4,7 +4,7 @@ What was fine stays as it was, fields that nobody here knows included; polygons 
 """
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,13 +73,10 @@ def _mended(checked: Check, split: SplitFiles, done: Changes) -> Content:
     # Numbered by their places, so that every object is known again after it was read.
     numbered = [entry | {"id": place} if isinstance(entry, dict) else entry for place, entry in enumerate(raw, 1)]
     data = _read(split, content | {"images": images, "annotations": numbered})
-    ids = _ids(raw)
-    kept = {int(str(a.source_id)): (image.id, a) for image in data.images for a in image.annotations}
-    annotations = []
-    for place, entry in enumerate(raw, 1):
-        if place in kept:
-            image_id, annotation = kept[place]
-            annotations.append(_annotation(entry, image_id, annotation, ids[place - 1], done))
+    objects = ((image.id, a) for image in data.images for a in image.annotations)
+    kept = dict(sorted((int(str(a.source_id)), (image_id, a)) for image_id, a in objects))
+    ids = _ids(raw, kept)
+    annotations = [_annotation(raw[place - 1], *found, ids[place], done) for place, found in kept.items()]
     listed = {entry.get("id") for entry in content["images"] if isinstance(entry, dict) and is_int(entry.get("id"))}
     done.annotations_left_out += _left_out(raw, kept, data, listed)
     categories = _categories(content["categories"], data, done)
@@ -134,17 +131,18 @@ def _differences(old: Content, new: Content) -> Content:
     return {name: [old.get(name), value] for name, value in new.items() if name not in old or old[name] != value}
 
 
-def _ids(raw: list[Any]) -> list[int]:
-    """A number of its own for each entry: its id wherever it is one from 1 that no earlier entry has."""
+def _ids(raw: list[Any], kept: Iterable[int]) -> dict[int, int]:
+    """Place -> number of its own: its id wherever it is one from 1 that no entry kept before it has."""
     given = [entry.get("id") if isinstance(entry, dict) else None for entry in raw]
-    free = max((id for id in given if is_int(id)), default=0) + 1
+    free = max((id for id in given if is_int(id)), default=0)
     taken: set[int] = set()
-    ids = []
-    for id in given:
+    ids = {}
+    for place in kept:
+        id = given[place - 1]
         if not is_int(id) or id < 1 or id in taken:
-            id, free = max(free, 1), max(free, 1) + 1
+            id = free = max(free, 0) + 1
         taken.add(id)
-        ids.append(id)
+        ids[place] = id
     return ids
 
 

@@ -29,7 +29,7 @@ FILES = {
     "pixels": "its file has too many pixels",
     "values": "its file holds values that are not finite",
     "size": "its file has another size than the annotations say",
-    "lost": "its file takes too long or too much memory to decode",
+    "lost": "its file takes too long to decode, or ends the process that does",
 }
 """Why a file cannot be used, by the ``field`` of its ImageError: all are refused."""
 

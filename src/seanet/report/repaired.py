@@ -9,6 +9,7 @@ from seanet.data.check_fix import Changes, mended
 from seanet.data.converting import link_images
 from seanet.errors import UserError
 from seanet.report.files import write_whole
+from seanet.report.text import finite
 
 
 def write_repaired(checked: Check, out: Path) -> Check:
@@ -29,7 +30,7 @@ def require_empty(out: Path) -> None:
 
 
 def _write_changes(out: Path, changes: Mapping[str, Changes]) -> None:
-    found = {name: vars(done) for name, done in changes.items()}
-    write_whole(out / "repairs.json", json.dumps(found, ensure_ascii=False, indent=1, default=str).encode())
+    found = finite({name: vars(done) for name, done in changes.items()})
+    write_whole(out / "repairs.json", json.dumps(found, ensure_ascii=False, indent=1).encode())
     lines = [line for name, done in changes.items() for line in (f"{name}:", *done.lines())]
     write_whole(out / "repairs.txt", ("\n".join(lines) + "\n").encode())
