@@ -64,7 +64,7 @@ def test_large_groups_are_dealt_before_small_ones():
     st.lists(st.lists(st.sampled_from(["", "a", "b", "ab", "c", "abc"]), min_size=1, max_size=4), max_size=30),
     st.integers(0, 3),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_each_group_has_a_split_and_one_seed_one_result(words: list[list[str]], seed: int):
     groups, first = [], 0
     for own in words:
