@@ -26,7 +26,7 @@ LINES = [
     {"pasting"},
     {"instances"},
     {"checkpoint"},
-    {"training", "evaluation", "predict", "streaming", "weights", "export"},
+    {"training", "evaluation", "predict", "streaming", "weights", "hub", "export"},
     {"bench"},
     {"report"},
     {"serve", "demo", "doctor", "cli"},
@@ -45,7 +45,7 @@ ONLY = {
 }
 WITHOUT_TORCH = ["__init__", "config", "errors", "recipes", "settings", "papers", "polygons", "cli", "doctor", "report"]
 WITHOUT_TORCH += ["data.coco", "data.synth", "data.cityscapes", "data.lvis", "data.converting", "evaluation.lvis"]
-WITHOUT_TORCH += ["pasting", "instances", "headers", "pickles", "weights.archives"]
+WITHOUT_TORCH += ["pasting", "instances", "headers", "pickles", "weights.archives", "weights.names", "weights.show"]
 WITHOUT_TORCH += [f"evaluation.{name}" for name in ("bootstrap", "compare", "sizes")]
 WITHOUT_TORCH += [
     f"evaluation.{name}" for name in ("overlap", "calibration", "clipping", "fixed", "oracle", "analysis")

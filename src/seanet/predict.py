@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +30,17 @@ Picture = np.ndarray | Image.Image | Path | str
 class Model:
     """A detector with what it was built for, its configuration and its classes, and how it is run."""
 
-    def __init__(self, detector: Detector, config: Config, categories: Categories, execution: Execution | None = None):
+    def __init__(
+        self,
+        detector: Detector,
+        config: Config,
+        categories: Categories,
+        execution: Execution | None = None,
+        meta: checkpoint.Meta | None = None,
+    ):
         self.detector, self.config, self.categories = detector, config, categories
+        self.meta = meta
+        """What its checkpoint said of it; None where it comes from none."""
         self.run_with(execution or Execution())
 
     @property
@@ -105,6 +115,25 @@ class Model:
             yield
         self.detector.train(was_training)
 
+    def save_pretrained(self, folder: Path | str, *, license: str = "", data: str = "") -> Path:
+        """Write ``model.safetensors`` and a model card into a folder, as the Hugging Face Hub keeps them."""
+        from seanet import hub
+
+        return hub.save(self, folder, license, data)
+
+    def push_to_hub(self, repository: str, *, license: str = "", data: str = "", **options: Any) -> str:
+        """Upload to OWNER/NAME on the Hugging Face Hub; ``options`` are ``private`` and ``token``."""
+        from seanet import hub
+
+        return hub.push(self, repository, license, data, **options)
+
+    @classmethod
+    def from_pretrained(cls, name: Path | str, *, device: str | None = None, **options: Any) -> Model:
+        """The model of such a folder, or of OWNER/NAME, which is fetched; ``options`` as ``revision`` and ``token``."""
+        from seanet import hub
+
+        return hub.pretrained(str(name), device, **options)
+
     def _instances(self, found: Detections, network: tuple[int, int], size: tuple[int, int]) -> Instances:
         """From the network's pixels to the file's."""
         scale = np.array([size[1] / network[1], size[0] / network[0]] * 2, dtype=np.float32)
@@ -145,7 +174,8 @@ def load(path: str | Path, device: torch.device | str | None = None, execution: 
     weights, meta = checkpoint.read_model(path)
     detector = Detector(meta.config, len(meta.classes))
     checkpoint.load_whole(detector, weights, path)
-    return Model(detector.eval().to(device), meta.config, Categories(meta.category_ids, meta.classes), execution)
+    categories = Categories(meta.category_ids, meta.classes)
+    return Model(detector.eval().to(device), meta.config, categories, execution, meta)
 
 
 def require_device(device: torch.device | str) -> None:

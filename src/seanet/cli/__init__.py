@@ -2,7 +2,7 @@
 
 from seanet.cli.app import app
 
-from seanet.cli import train, val, compare, analyse, predict, bench, recipes, demo, data  # isort: skip  # in the order of the help
+from seanet.cli import train, val, compare, analyse, predict, bench, recipes, demo, data, weights  # isort: skip  # in the order of the help
 from seanet.cli import check, convert, export, datasets  # isort: skip  # of the group data
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "recipes",
     "train",
     "val",
+    "weights",
 ]
 
 
