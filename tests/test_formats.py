@@ -226,13 +226,25 @@ def test_a_joined_ring_encloses_the_pixels_of_all(bits: np.ndarray):
     if not bits.any():
         return
     height, width = bits.shape
-    ring, parts, holes = outline(bits, 0, 0)
-    polygons = mask_polygons(bits)
-    assert (parts, parts + holes) == (len(polygons), sum(map(len, polygons)))
+    ring, joined = outline(bits, 0, 0)
+    assert joined == sum(map(len, mask_polygons(bits)))
+    assert ring is not None
     drawn = codec.decode(codec.frPyObjects([ring.ravel().tolist()], height, width))[:, :, 0]
     assert np.array_equal(drawn, bits)
     nudged = ring + np.array([0.001, 0.0007])  # no bridge may pass through a centre, where the angle has no sign
     assert np.array_equal(winding(nudged, height, width), bits)
+
+
+def test_what_has_too_many_parts_is_left_out(coco: Path, tmp_path: Path):
+    """A chessboard of 40 x 60 pixels has 1200 parts: too many for a row, none too many for a mask."""
+    board = (np.add.outer(np.arange(HEIGHT), np.arange(WIDTH)) % 2).astype(np.uint8)
+    entry = {"id": 5, "image_id": 1, "category_id": 3, "segmentation": runs(board), "iscrowd": 0}
+    entry |= {"area": int(board.sum()), "bbox": [0, 0, WIDTH, HEIGHT]}
+    save(coco, "train", content(["a.png"], 1) | {"annotations": [entry]})
+    command = ["data", "convert", "to-yolo", coco, tmp_path / "yolo", "--split", "train", "--json"]
+    notes = json.loads(seanet(*command).stdout)["splits"]["train"]["notes"]
+    assert "1 object left out: more parts and holes than one outline can join (id 5)" in notes
+    assert (tmp_path / "yolo/labels/train/a.txt").read_text() == ""
 
 
 def test_bridges_are_short():

@@ -11,11 +11,13 @@ import numpy as np
 from seanet.polygons import Ring, mask_polygons
 
 
-def outline(bits: np.ndarray, x0: int, y0: int) -> tuple[Ring, int, int]:
-    """The one ring of a bitmap with its corner at (x0, y0), and how many parts and holes it joins; a pixel must be set."""
-    polygons = mask_polygons(bits, x0, y0)
-    rings = [ring for polygon in polygons for ring in polygon]
-    return join(rings), len(polygons), len(rings) - len(polygons)
+MOST_RINGS = 1000  # joining takes their number times that of their points
+
+
+def outline(bits: np.ndarray, x0: int, y0: int) -> tuple[Ring | None, int]:
+    """The one ring of a bitmap with its corner at (x0, y0), and how many it joins; None if those are none or too many."""
+    rings = [ring for polygon in mask_polygons(bits, x0, y0) for ring in polygon]
+    return join(rings) if 0 < len(rings) <= MOST_RINGS else None, len(rings)
 
 
 def join(rings: Sequence[Ring]) -> Ring:

@@ -207,28 +207,26 @@ def labels(data: CocoData, repairs: Repairs) -> Iterator[tuple[ImageRecord, str]
             if a.crowd:
                 repairs.note("crowd region", "left out", "not known to YOLO", a.source_id, record.id)
                 continue
-            ring = _one_ring(a, record, repairs)
+            ring, joined = _one_ring(a, record)
             if ring is None:
-                repairs.note("object", "left out", "without a pixel", a.source_id, record.id)
+                what = "without a pixel" if not joined else "more parts and holes than one outline can join"
+                repairs.note("object", "left out", what, a.source_id, record.id)
                 continue
-            shares = ring.reshape(-1, 2) / (record.width, record.height)
+            if joined > 1:
+                repairs.note("object", "joined", "parts and holes by bridges of zero width", a.source_id, record.id)
+            shares = ring / (record.width, record.height)
             rows.append(" ".join([str(a.label - 1), *(f"{share:.12g}" for share in shares.ravel().tolist())]))
         yield record, "".join(f"{row}\n" for row in rows)
 
 
-def _one_ring(a: Annotation, record: ImageRecord, repairs: Repairs) -> np.ndarray | None:
-    """The outline that a row can hold: a polygon as it is, anything else along its pixels; None if it has none."""
+def _one_ring(a: Annotation, record: ImageRecord) -> tuple[np.ndarray | None, int]:
+    """The outline that a row can hold, and how many rings it joins: a polygon as it is, anything else along its pixels."""
     if isinstance(a.segmentation, list) and len(a.segmentation) == 1:
         points = a.segmentation[0].reshape(-1, 2)
         if points.min() >= 0 and (points <= (record.width, record.height)).all():
-            return a.segmentation[0]
+            return points, 1
     bits, (x0, y0, _, _) = mask_bits(a, record.height, record.width)
-    if not bits.size:
-        return None
-    ring, parts, holes = outline(bits, x0, y0)
-    if parts > 1 or holes:
-        repairs.note("object", "joined", "parts and holes by bridges of zero width", a.source_id, record.id)
-    return ring
+    return outline(bits, x0, y0)
 
 
 def description(names: tuple[str, ...], splits: list[str]) -> bytes:
