@@ -10,7 +10,6 @@ import numpy as np
 
 from seanet.polygons import Ring, mask_polygons
 
-
 MOST_RINGS = 1000  # joining takes their number times that of their points
 
 
