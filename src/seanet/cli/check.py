@@ -63,7 +63,8 @@ def check(
     if fix is not None:
         found = write_repaired(found, fix)
         say(text(found, str(fix)))
-        say(f"what was changed: {fix / 'repairs.txt'}; train with  --data {fix}")
+        say(f"what was changed: {fix / 'repairs.txt'}")
+        say(f"train with  --data {fix}" if found.clean else "what is left cannot be repaired: add what is missing")
     raise typer.Exit(0 if found.clean else 1)
 
 

@@ -132,14 +132,14 @@ def _differences(old: Content, new: Content) -> Content:
 
 
 def _ids(raw: list[Any], kept: Iterable[int]) -> dict[int, int]:
-    """Place -> number of its own: its id wherever it is one from 1 that no entry kept before it has."""
+    """Place -> number of its own: its id wherever it is one, not 0, that no entry kept before it has."""
     given = [entry.get("id") if isinstance(entry, dict) else None for entry in raw]
     free = max((id for id in given if is_int(id)), default=0)
     taken: set[int] = set()
     ids = {}
     for place in kept:
         id = given[place - 1]
-        if not is_int(id) or id < 1 or id in taken:
+        if not is_int(id) or id == 0 or id in taken:
             id = free = max(free, 0) + 1
         taken.add(id)
         ids[place] = id
