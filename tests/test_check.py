@@ -196,7 +196,7 @@ def test_images_without_objects_files_without_images_and_splits_of_nothing(made)
     made.contents["val"]["images"] = []
     seen = found(made)
     assert seen["train", "image", "noticed", "no objects"] == [1]
-    assert seen["train", "file", "noticed", "not named by an image"] == ["more/a.png"]
+    assert seen["train", "file", "noticed", "not named by an image of train"] == ["more/a.png"]
     assert seen["val", "file", "refused", "lists no images that can be used"] == ["instances_val.json"]
     made.contents["val"] = {"nothing": 0}
     assert found(made)["val", "file", "refused", "cannot be used at all"] == ["instances_val.json"]

@@ -80,7 +80,7 @@ def seen(tmp_path_factory) -> Check:
     return check(find_splits(made.folder), workers=0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(change, min_size=1, max_size=6))
 def test_repairs_are_complete_and_final(seen, changes):
     folder = seen.splits[0].annotations.parents[1]

@@ -205,5 +205,6 @@ def _note_unnamed(splits: Sequence[SplitFiles], data: Mapping[str, CocoData], co
         if split.name in data:
             folders[real(split.images)].append(split)
     for sharing in folders.values():
+        what = kinds.UNUSED.format(" or ".join(split.name for split in sharing))
         for name in unnamed(sharing[0].images, named):
-            collector.note(sharing[0].name, "file", "noticed", kinds.UNUSED, name)
+            collector.note(sharing[0].name, "file", "noticed", what, name)

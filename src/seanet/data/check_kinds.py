@@ -38,7 +38,7 @@ SWAPPED = "width and height are those before its EXIF entry turns it, its annota
 SUFFIX = "the end of its file's name is that of another format"
 PLAIN = "of one colour"
 NO_OBJECTS = "no objects"
-UNUSED = "not named by an image"
+UNUSED = "not named by an image of {}"
 COPIES = {
     "file": "the same file as another",
     "bytes": "the same bytes as another",

@@ -93,9 +93,9 @@ def _severities(checked: Check, kinds: Mapping[Found, list[Entry]]) -> list[Entr
 
 def _figure(one: Offender, drawn: object) -> Entry:
     """What the page shows of an offender: its picture or why there is none."""
-    why = "no picture: its file cannot be shown"
-    if isinstance(drawn, Lost):
-        why = f"no picture: drawing it {drawn.reason}"
+    why = f"no picture: drawing it {drawn.reason}" if isinstance(drawn, Lost) else "no picture: its file is damaged"
+    if one.job is None:
+        why = ""
     picture = drawn if isinstance(drawn, dict) else None
     name = f"{one.found.kind.subject} {one.place.id}"
     if one.found.kind.subject == "annotation" and one.place.image_id is not None:
