@@ -275,6 +275,13 @@ def test_labelme_files_that_are_none(content: object, message: str, tmp_path: Pa
     assert message in str(caught.value)
 
 
+def test_files_that_are_no_text(tmp_path: Path):
+    (tmp_path / "a.json").write_bytes(b'{"shapes": "\xff"}')
+    with pytest.raises(AnnotationError) as caught:
+        labelme.convert(tmp_path)
+    assert str(caught.value) == f"{tmp_path / 'a.json'} is not UTF-8 text: expected a file of LabelMe"
+
+
 def test_labelme_polygons_without_inside_are_counted(tmp_path: Path):
     picture(tmp_path / "a.jpg")
     shapes: list[object] = [
@@ -390,6 +397,7 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotation><object
         ("<annotation>", "is no annotation of VOC (no element found"),
         ("<annotation/>", "the XML file of the image has no class for 2007_000032 object 1"),
         (XML.replace("aeroplane", " "), "has no class for 2007_000032 object 1"),
+        (XML.replace("person", "spaceship"), "has no class for 2007_000032 object 2 that is known"),
     ],
 )
 def test_voc_xml_that_is_none(xml: str, message: str, voc_set: Path):

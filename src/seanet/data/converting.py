@@ -125,8 +125,9 @@ def read_text(file: Path, what: str) -> str:
 
 def read_object(file: Path, what: str) -> dict[str, Any]:
     """The object that a JSON file holds; AnnotationError, with ``what`` was expected, if it holds none."""
+    text = read_text(file, what)
     try:
-        content = json.loads(read_text(file, what))
+        content = json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         message = f"{file} is not JSON: {error.msg} in {place}: expected {what}"

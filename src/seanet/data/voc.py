@@ -154,12 +154,11 @@ def _image(contents: Contents, root: Path, stem: str, palette: Palette) -> None:
         where = f"{stem} object {number}"
         if kinds is not None:
             contents.object(_kind(contents, kinds[objects == number], palette, file, where), rle, where)
-        elif names and number <= len(names) and names[number - 1]:
+        elif names and number <= len(names) and names[number - 1] in palette.names:
             contents.object(names[number - 1], rle, where)
         else:
-            raise AnnotationError(
-                f"{file} does not exist, and the XML file of the image has no class for {where}", file=file
-            )
+            message = f"{file} does not exist, and the XML file of the image has no class for {where} that is known"
+            raise AnnotationError(f"{message}: name it there, and list it in {LABELMAP}", file=file)
     if (objects == VOID).any():
         contents.repairs.note("image", "noticed", "void pixels, which belong to no object", stem)
 

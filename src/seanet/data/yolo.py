@@ -76,8 +76,9 @@ def read_description(source: Path) -> Description:
     """data.yaml of a folder, or another file of that kind that is named itself."""
     file = source if source.is_file() else _yaml_file(source)
     what = "YOLO's data.yaml, with names, train and val"
+    text = read_text(file, what)
     try:
-        content = yaml.safe_load(read_text(file, what))
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise AnnotationError(f"{file} is not YAML: expected {what}", file=file) from error
     if not isinstance(content, dict):
