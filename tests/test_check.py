@@ -173,6 +173,14 @@ def test_one_file_in_two_splits(made):
         assert found(made, **options) == {("train", "image", "harmful", "the same file as one of val"): [3]}
 
 
+def test_what_is_trained_on_gives_way_by_whatever_name(made):
+    shutil.copy(made.image(2, "val"), made.image(3))
+    made.file().rename(made.file("train2017"))
+    (made.folder / "train").rename(made.folder / "train2017")
+    checked = check(find_splits(made.folder, ["val", "train2017"]), workers=0)
+    assert checked.unusable == {"val": {}, "train2017": {3: "the same bytes as one of val"}}
+
+
 def test_categories_of_one_split(made):
     made.contents["val"]["categories"] += [{"id": 8, "name": "owl"}, {"id": 9, "name": "hen"}]
     made.entry("annotations", 1, "val")["category_id"] = 8

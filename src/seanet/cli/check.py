@@ -7,13 +7,14 @@ import typer
 
 from seanet.cli.data import data_app
 from seanet.cli.options import Json, counter, emit, require, require_place, say
+from seanet.config import Data
 from seanet.errors import UserError
 
 
 @data_app.command()
 def check(
     data: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Folder of a COCO-style data set.", show_default=False)
+        Path | None, typer.Argument(metavar="DIR", help="Folder of a COCO-style data set.", show_default=False)
     ] = None,
     split: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only this split; may be repeated.  [all there are]")
@@ -36,7 +37,7 @@ def check(
     quick: Annotated[bool, typer.Option("--quick", help="Read only the headers of image files.")] = False,
     max_pixels: Annotated[
         int, typer.Option(metavar="N", min=1, help="Larger image files are refused (data.max_pixels).")
-    ] = 200_000_000,
+    ] = Data.max_pixels,
     json_: Json = False,
 ) -> None:
     """Find all that is wrong with a data set.

@@ -87,7 +87,8 @@ def check(
         _note_totals(split, part, collector)
     order = [split.name for split in splits]
     images = [image for split, part in data.items() for image in shown(split, part.images, seen)]
-    for split, leaks in note_copies(images, order, collector).items():
+    giving_way = sorted(order, key=lambda name: name != kinds.training(order))  # what is trained on first
+    for split, leaks in note_copies(images, giving_way, collector).items():
         unusable[split] = leaks | unusable[split]
     _note_categories(data, collector)
     _note_unnamed(splits, data, collector)
@@ -180,21 +181,22 @@ def counts(data: CocoData) -> Counter[str]:
 
 def _note_categories(data: Mapping[str, CocoData], collector: Collector) -> None:
     """Between what is trained on and the other splits."""
-    if "train" not in data:
+    train = kinds.training(data)
+    if train is None:
         return
-    known, learnt = data["train"].categories.names, counts(data["train"])
+    known, learnt = data[train].categories.names, counts(data[train])
     for split, part in data.items():
-        if split == "train":
+        if split == train:
             continue
         there = counts(part)
         for name in there:
             if name not in known:
-                collector.note(split, "category", "refused", kinds.UNKNOWN_THERE.format("train"), name)
+                collector.note(split, "category", "refused", kinds.UNKNOWN_THERE.format(train), name)
             elif name not in learnt:
-                collector.note(split, "category", "noticed", kinds.ONLY_HERE.format("train"), name)
+                collector.note(split, "category", "noticed", kinds.ONLY_HERE.format(train), name)
         for name in learnt:
             if name not in there:
-                collector.note("train", "category", "noticed", kinds.ONLY_HERE.format(split), name)
+                collector.note(train, "category", "noticed", kinds.ONLY_HERE.format(split), name)
 
 
 def _note_unnamed(splits: Sequence[SplitFiles], data: Mapping[str, CocoData], collector: Collector) -> None:

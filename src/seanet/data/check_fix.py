@@ -14,7 +14,7 @@ import numpy as np
 
 from seanet.data.bitmaps import runs_of
 from seanet.data.check import Check, raw_content
-from seanet.data.check_kinds import SplitFiles
+from seanet.data.check_kinds import SplitFiles, training
 from seanet.data.coco import read_coco
 from seanet.data.records import Annotation, CocoData
 from seanet.data.segmentations import ROUNDING, run_lengths
@@ -230,9 +230,10 @@ def _categories(raw: list[Any], data: CocoData, done: Changes) -> list[Content]:
 
 def _complete_categories(contents: Mapping[str, Content], changes: Mapping[str, Changes]) -> None:
     """What is trained on lists the categories of all other splits' objects, too, for those not to be refused."""
-    if "train" not in contents:
+    train = training(contents)
+    if train is None:
         return
-    own = contents["train"]["categories"]
+    own = contents[train]["categories"]
     for content in contents.values():
         used = {entry["category_id"] for entry in content["annotations"]}
         known = {entry["name"] for entry in own}
@@ -241,4 +242,4 @@ def _complete_categories(contents: Mapping[str, Content], changes: Mapping[str, 
                 ids = {other["id"] for other in own}
                 new = entry | {"id": entry["id"] if entry["id"] not in ids else max(ids) + 1}
                 own.append(new)
-                changes["train"].categories_changed.append({"id": new["id"], "added": new})
+                changes[train].categories_changed.append({"id": new["id"], "added": new})

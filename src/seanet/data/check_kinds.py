@@ -97,6 +97,11 @@ class Collector:
         return tuple(Found(kind, tuple(self.places[kind])) for kind in kinds)
 
 
+def training(splits: Iterable[str]) -> str | None:
+    """The first that is trained on, by its name, such as train2017."""
+    return next((split for split in splits if split.startswith("train")), None)
+
+
 @dataclass(frozen=True)
 class SplitFiles:
     """Where a split lies."""
