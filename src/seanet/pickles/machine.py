@@ -23,7 +23,7 @@ from seanet.pickles.described import (
     tensor_of_dtype,
 )
 
-MOST = 2_000_000  # operations: each may make a dictionary, which takes a hundred bytes
+MOST = 500_000  # operations: each takes microseconds and may make a dictionary; a checkpoint needs a tenth
 LONGEST = 200  # letters of a global's name
 
 
