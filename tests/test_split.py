@@ -219,6 +219,10 @@ def test_files_are_found(tmp_path: Path):
         read_pool(file, None, pool=True)
     with pytest.raises(UserError, match="holds no JSON file"):
         read_pool(root / "images", None, pool=False)
+    (root / "images").rename(root / "pictures")
+    with pytest.raises(UserError, match=r"instances_all.json: its images are neither in .*: name their folder with"):
+        read_pool(root, None, pool=False)
+    (root / "pictures").rename(root / "images")
     (root / "annotations/captions_all.json").write_text("{}")
     assert len(read_pool(root, None, pool=False).images) == 20
 

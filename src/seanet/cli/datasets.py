@@ -75,7 +75,10 @@ def stats(
     cells: Annotated[int, typer.Option(min=1, help="Cells a side of a mask.")] = 28,
     json_: Json = False,
 ) -> None:
-    """Show what a data set is made of: sizes, shapes and outlines, and what they mean for a network."""
+    """Show what a data set is made of.
+
+    Sizes, shapes and outlines of its objects, and what they mean for a network.
+    """
     require(data, "the folder of a COCO-style data set")
     from seanet.data.coco import read_coco
     from seanet.data.converting import splits_of

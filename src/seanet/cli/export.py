@@ -44,9 +44,9 @@ def to_voc(data: Data, out: Out, split: Splits = None, json_: Json = False) -> N
 
 @convert_app.command()
 def to_labels(data: Data, out: Out, split: Splits = None, json_: Json = False) -> None:
-    """Write label images of 16 bits, and objects.csv with the classes of their values.
+    """Write label images and a table of their classes.
 
-    Where objects overlap the smaller one has the pixels.
+    Values of 16 bits; objects.csv has the class of each. Where objects overlap the smaller one has the pixels.
     """
     export("to_labels", data, out, split, json_)
 

@@ -16,8 +16,8 @@ import numpy as np
 from faster_coco_eval.core import mask as codec
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
-from seanet.data.bitmaps import runs_to_rle
 from seanet.data.images import image_size
+from seanet.data.labels import regions
 from seanet.data.records import CocoData
 from seanet.errors import AnnotationError, ImageError, UserError
 
@@ -83,25 +83,16 @@ def read_ids(file: Path) -> np.ndarray:
 
 def objects(ids: np.ndarray) -> Iterator[dict[str, Any]]:
     """COCO annotations of the instance ids (H, W) of an image, by id, less ``id`` and ``image_id``; masks are exact."""
-    height, width = ids.shape
-    columns = np.ascontiguousarray(ids.T).ravel()  # COCO's run lengths go down the columns
-    edges = np.flatnonzero(np.diff(columns)) + 1
-    starts, stops = np.r_[0, edges], np.r_[edges, columns.size]
-    values = columns[starts]
-    for id in np.unique(values).tolist():
+    for id, rle in regions(ids):
         label = id // 1000 if id >= 1000 else id
-        if label not in CLASSES:
-            continue
-        own = values == id
-        ends = np.r_[0, np.stack([starts[own], stops[own]], 1).ravel(), columns.size]
-        rle = runs_to_rle(np.diff(ends), height, width)
-        yield {
-            "category_id": label,
-            "segmentation": {"size": [height, width], "counts": rle["counts"].decode("ascii")},
-            "area": int(codec.area(rle)),
-            "bbox": [int(side) for side in codec.toBbox(rle)],
-            "iscrowd": int(id < 1000),
-        }
+        if label in CLASSES:
+            yield {
+                "category_id": label,
+                "segmentation": {**rle, "counts": rle["counts"].decode("ascii")},
+                "area": int(codec.area(rle)),
+                "bbox": [int(side) for side in codec.toBbox(rle)],
+                "iscrowd": int(id < 1000),
+            }
 
 
 def results(data: CocoData, entries: list[dict]) -> Iterator[tuple[str, bytes]]:

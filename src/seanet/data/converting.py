@@ -95,8 +95,9 @@ def common_folder(files: Iterable[Path]) -> Path:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Image files below a folder, by their endings, in the order of their names."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
+    """Image files below a folder, by their endings, in the order of their names; hidden ones are not data."""
+    files = (file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
+    return sorted(file for file in files if not file.name.startswith("."))
 
 
 def by_stem(files: Iterable[Path], folder: Path) -> dict[str, Path]:

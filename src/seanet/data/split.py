@@ -60,7 +60,11 @@ def find_single(source: Path, images: Path | None) -> tuple[Path, Path]:
         raise UserError(message if files else f"{source} holds no JSON file: expected COCO's annotations", file=source)
     if images is not None:
         return files[0], images
-    return find_split(source, files[0].stem.removeprefix("instances_"))
+    try:
+        return find_split(source, files[0].stem.removeprefix("instances_"))
+    except AnnotationError as error:
+        message = f"{files[0]}: its images are neither in {source / 'images'} nor in a folder of its name"
+        raise UserError(f"{message}: name their folder with --images", file=files[0]) from error
 
 
 def read_pool(source: Path, images: Path | None, pool: bool) -> Pool:
