@@ -103,7 +103,7 @@ def trial(data: short.Sets, folder: Path, rng: random.Random, inside: bool, seco
     if code:
         return found | {"resumed": False, "equal": False, "said": child.text()[-2000:]}
     differs = short.compared(short.outcome(folder), expected["outcome"])
-    left = [path.name for path in folder.iterdir() if path.name.startswith(".") and path.name.endswith(".tmp")]
+    left = [path.name for path in folder.iterdir() if path.name.startswith(".") and "tmp" in path.name]
     if not differs:
         shutil.rmtree(folder)
     seconds = round(time.monotonic() - began, 1)
@@ -180,8 +180,8 @@ def saves(options) -> None:
         if not good:
             lost.append(number)
         first = (meta.step if meta else last) + 1
-        sizes += any(rest.name.endswith(".tmp") for rest in options.work.glob(".*"))
-        for rest in options.work.glob(".*.tmp"):
+        sizes += any("tmp" in rest.name for rest in options.work.glob(".*"))
+        for rest in options.work.glob(".*tmp*"):
             rest.unlink()
     trials = short.Trials(options.out, {"seed": options.seed, "saves": options.saves})
     trials.finish(
