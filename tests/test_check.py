@@ -363,6 +363,8 @@ def test_the_page_shows_the_offenders(made, tmp_path):
     assert "<data>" not in page
     for words in ("annotation 60 of image 6", "image 3 of train (3.png): the same bytes as image 2 of val (2.png)"):
         assert words in page
+    both = (2 * 320 + 8, 320 * HEIGHT // WIDTH)  # the leak beside what it is a copy of
+    assert f'width="{both[0]}" height="{both[1]}"' in page
     drawn = [one for one in facts(checked)["found"] if one["subject"] == "annotation"]
     assert page.count("data:image/") >= len(drawn)
     assert 'src="http' not in page

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seanet.data import check_kinds as kinds
-from seanet.data.check_copies import note_copies, shown
+from seanet.data.check_copies import Copies, Twins, shown
 from seanet.data.check_files import Seen, judge, real, see_all, unnamed
 from seanet.data.check_kinds import Collector, Found, SplitFiles
 from seanet.data.check_workers import Progress
@@ -39,6 +39,8 @@ class Check:
     """By split and image id, why: images that training would stop at, or that leak into another split."""
     swapped: Mapping[str, frozenset[int]] = field(default_factory=dict)
     """Images whose width and height are exchanged, as their EXIF entries explain."""
+    twins: Twins = field(default_factory=dict)
+    """What images are copies of."""
 
     @property
     def clean(self) -> bool:
@@ -88,11 +90,12 @@ def check(
     order = [split.name for split in splits]
     images = [image for split, part in data.items() for image in shown(split, part.images, seen)]
     giving_way = sorted(order, key=lambda name: name != kinds.training(order))  # what is trained on first
-    for split, leaks in note_copies(images, giving_way, collector).items():
+    copies = Copies(images, giving_way, collector)
+    for split, leaks in copies.leaks.items():
         unusable[split] = leaks | unusable[split]
     _note_categories(data, collector)
     _note_unnamed(splits, data, collector)
-    return Check(tuple(splits), data, collector.found(order), seen, unusable, swapped)
+    return Check(tuple(splits), data, collector.found(order), seen, unusable, swapped, copies.twins)
 
 
 def _read(splits: Sequence[SplitFiles], collector: Collector) -> dict[str, CocoData]:

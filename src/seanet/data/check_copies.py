@@ -31,22 +31,52 @@ def shown(split: str, records: Iterable[ImageRecord], seen: Mapping[str, Seen]) 
     return [Shown(split, record, file, seen[file]) for record, file in files if seen[file].header]
 
 
-def note_copies(images: Sequence[Shown], order: Sequence[str], collector: Collector) -> dict[str, dict[int, str]]:
-    """Note copies and leaks; the leaks come back, by split and image id, with why, less those to keep.
+Twins = dict[tuple[str, int, str], tuple[str, int]]
+"""(split, image id, what was found) -> (split, image id) of the other."""
 
-    Of two splits the later in ``order`` keeps its image: what is measured on stays as it was.
-    """
-    leaks: dict[str, dict[int, str]] = defaultdict(dict)
-    copies: set[int] = set()
-    for how, same in _ways(images):
-        for members in same:
-            by_split: dict[str, list[int]] = defaultdict(list)
-            for index in members:
-                by_split[images[index].split].append(index)
-            for place in by_split.values():
-                _note_within(images, place, how, copies, collector)
-            _note_across(images, by_split, order, how, leaks, collector)
-    return dict(leaks)
+
+class Copies:
+    """Notes copies and leaks of ``images``; of two splits the later in ``order`` keeps its image, as it measures."""
+
+    def __init__(self, images: Sequence[Shown], order: Sequence[str], collector: Collector):
+        self.images, self.order, self.collector = images, order, collector
+        self.leaks: dict[str, dict[int, str]] = defaultdict(dict)
+        """Images that are to give way, by split and id, with why."""
+        self.twins: Twins = {}
+        self.told: set[int] = set()
+        for how, same in _ways(images):
+            for members in same:
+                self._add(members, how)
+
+    def _add(self, members: list[int], how: str) -> None:
+        by_split: dict[str, list[int]] = defaultdict(list)
+        for index in members:
+            by_split[self.images[index].split].append(index)
+        for first, *others in by_split.values():
+            self._within(first, others, how)
+        for split, later in pairwise(sorted(by_split, key=self.order.index)):
+            self._across(by_split[split], by_split[later][0], how)
+
+    def _within(self, first: int, others: list[int], how: str) -> None:
+        for index in others:
+            if index not in self.told and how != "file":  # reading the annotations has noticed that
+                self._note(index, first, "noticed", kinds.COPIES[how], how)
+            self.told.add(index)
+
+    def _across(self, members: list[int], kept: int, how: str) -> None:
+        what = kinds.LEAKS[how].format(self.images[kept].split)
+        for index in members:
+            image = self.images[index]
+            if image.record.id not in self.leaks[image.split]:
+                self.leaks[image.split][image.record.id] = what
+                self._note(index, kept, "harmful", what, how)
+
+    def _note(self, index: int, other: int, severity: str, what: str, how: str) -> None:
+        image, twin = self.images[index], self.images[other]
+        id = image.record.id
+        said = f"{image.name}: {kinds.COPIES[how].replace('another', twin.name)}"
+        self.collector.note(image.split, "image", severity, what, id, id, said)
+        self.twins[image.split, id, what] = twin.split, twin.record.id
 
 
 def _ways(images: Sequence[Shown]) -> list[tuple[str, list[list[int]]]]:
@@ -59,36 +89,3 @@ def _ways(images: Sequence[Shown]) -> list[tuple[str, list[list[int]]]]:
         "look": lambda: alike([None if found is None else found.look for found in prints]),
     }
     return [(how, find()) for how, find in ways.items()]
-
-
-def _note_within(images: Sequence[Shown], place: list[int], how: str, copies: set[int], collector: Collector) -> None:
-    first = images[place[0]]
-    for index in place[1:]:
-        if index in copies:
-            continue
-        copies.add(index)
-        image = images[index]
-        if how != "file":  # reading the annotations has noticed that
-            said = f"{image.name}: {kinds.COPIES[how].replace('another', first.name)}"
-            collector.note(image.split, "image", "noticed", kinds.COPIES[how], image.record.id, image.record.id, said)
-
-
-def _note_across(
-    images: Sequence[Shown],
-    by_split: Mapping[str, list[int]],
-    order: Sequence[str],
-    how: str,
-    leaks: dict[str, dict[int, str]],
-    collector: Collector,
-) -> None:
-    splits = sorted(by_split, key=order.index)
-    for split, later in pairwise(splits):
-        other = images[by_split[later][0]]
-        for index in by_split[split]:
-            image = images[index]
-            if image.record.id in leaks[split]:
-                continue
-            what = kinds.LEAKS[how].format(later)
-            leaks[split][image.record.id] = what
-            said = f"{image.name}: {kinds.COPIES[how].replace('another', other.name)}"
-            collector.note(split, "image", "harmful", what, image.record.id, image.record.id, said)

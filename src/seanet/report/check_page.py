@@ -27,6 +27,7 @@ from seanet.report.files import write_whole
 from seanet.report.page import embedded
 
 SIDE = 320  # pixels of a picture's longer side
+GAP = 8  # between an image and what it is a copy of
 LEAST = 64  # pixels of an image that a picture shows at least
 MARGIN = 0.25  # around an annotation, as a share of its longer side
 BOX: Colour = (230, 159, 0)
@@ -43,6 +44,7 @@ class Job:
     record: ImageRecord
     entries: tuple[Entry, ...]
     near: bool  # show the surroundings of the annotation, not the whole image
+    twin: ImageRecord | None = None  # to be shown beside it
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def _offenders(checked: Check, limit: int) -> Iterator[Offender]:
         if of_annotation:
             mine = [entry for entry in mine if entry[0] == place.id]
         raw = tuple(entry for _, entry in mine[:MOST])
-        yield Offender(found, place, Job(record, raw, near=of_annotation) if record else None)
+        twin = records.get(checked.twins.get((split, place.id, found.kind.what), ("", None)))
+        yield Offender(found, place, Job(record, raw, near=of_annotation, twin=twin) if record else None)
 
 
 def _records(checked: Check) -> dict[tuple[str, object], ImageRecord]:
@@ -146,11 +149,21 @@ def _entries(
 def _draw(job: Job) -> Entry | None:
     """The picture, embedded; None if its file cannot be decoded."""
     try:
-        pixels = _pixels(job.record)
+        pixels, twin = _pixels(job.record), _pixels(job.twin) if job.twin else None
     except ImageError:
         return None
     window = _window(job, pixels.shape[1], pixels.shape[0])
-    return embedded("", _picture(pixels, window, job.entries), quality=80)
+    picture = _picture(pixels, window, job.entries)
+    if twin is not None:
+        picture = _beside(picture, Image.fromarray(twin).resize(picture.size, Image.Resampling.BICUBIC))
+    return embedded("", picture, quality=80)
+
+
+def _beside(left: Image.Image, right: Image.Image) -> Image.Image:
+    both = Image.new("RGB", (left.width + right.width + GAP, left.height), "white")
+    both.paste(left)
+    both.paste(right, (left.width + GAP, 0))
+    return both
 
 
 def _pixels(record: ImageRecord) -> np.ndarray:
