@@ -20,7 +20,7 @@ from PIL import Image
 
 from seanet.data.bitmaps import EMPTY, Bitmap, clip_ring, rasterise
 from seanet.data.contents import Contents
-from seanet.data.converting import Progress, link_file, read_object, split_folders
+from seanet.data.converting import Progress, link_file, pictures_in, read_object, split_folders
 from seanet.data.files import irregular, unsafe
 from seanet.data.images import image_size
 from seanet.data.labels import png
@@ -73,6 +73,8 @@ def _split(source: Path, folder: Path, progress: Progress | None) -> Found:
         _objects(found.contents, content, file, height, width)
         if progress:
             progress(done, len(files))
+    for lonely in sorted(set(pictures_in(folder)) - set(users)):
+        found.contents.repairs.note("image", "left out", "no JSON file", lonely.relative_to(folder).as_posix())
     return found
 
 

@@ -8,7 +8,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,10 @@ def convert(
             raise UserError(f"{pictures} is not a folder: expected the images of {folder}", file=pictures)
         prefix = "" if folder == labels else f"{folder.name}/"
         found[name] = Found(pictures, _split(pictures, folder, prefix, classes, ending, progress))
+    if isinstance(classes, Table):
+        first = next(iter(found.values())).contents
+        for image, value in classes.unused():
+            first.repairs.note("row", "left out", "its image has no such value", f"{image} value {value}")
     return found
 
 
@@ -156,20 +160,35 @@ def by_number(file: Path, divisor: int) -> Classes:
     return found
 
 
-def by_table(file: Path) -> Classes:
+@dataclass(frozen=True)
+class Table:
+    """Classes by path of the label image and value."""
+
+    rows: dict[tuple[str, int], tuple[str, bool]]
+    used: set[tuple[str, int]] = field(default_factory=set)
+
+    def __call__(self, image: str, value: int) -> tuple[str, bool] | None:
+        self.used.add((image, value))
+        return self.rows.get((image, value))
+
+    def unused(self) -> list[tuple[str, int]]:
+        return [key for key in self.rows if key not in self.used]
+
+
+def by_table(file: Path) -> Table:
     """Classes from a CSV file with the columns image, value, class and, where there are crowd regions, crowd (0 or 1)."""
-    rows = csv.reader(io.StringIO(read_text(file, f"a CSV file with the columns {','.join(COLUMNS)}")))
-    header = next(rows, [])
+    lines = csv.reader(io.StringIO(read_text(file, f"a CSV file with the columns {','.join(COLUMNS)}")))
+    header = next(lines, [])
     if header not in (COLUMNS, COLUMNS[:3]):
         message = f"{file}: its first line is {','.join(header)!r}: expected {','.join(COLUMNS)}"
         raise AnnotationError(message, file=file)
-    table: dict[tuple[str, int], tuple[str, bool]] = {}
-    for row in rows:
-        key, entry = _entry(row, file, rows.line_num, len(header))
-        if key in table:
-            raise AnnotationError(f"{file}:{rows.line_num}: {key[0]} value {key[1]} is listed twice", file=file)
-        table[key] = entry
-    return lambda image, value: table.get((image, value))
+    rows: dict[tuple[str, int], tuple[str, bool]] = {}
+    for line in lines:
+        key, entry = _entry(line, file, lines.line_num, len(header))
+        if key in rows:
+            raise AnnotationError(f"{file}:{lines.line_num}: {key[0]} value {key[1]} is listed twice", file=file)
+        rows[key] = entry
+    return Table(rows)
 
 
 def _entry(row: list[str], file: Path, line: int, columns: int) -> tuple[tuple[str, int], tuple[str, bool]]:

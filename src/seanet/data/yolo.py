@@ -49,7 +49,9 @@ class Description:
 def convert(source: Path, progress: Progress | None = None) -> tuple[list[str], dict[str, Found]]:
     """Names of the classes, and the splits of a folder that holds data.yaml."""
     description = read_description(source)
-    found, labels, boxes = {}, 0, 0
+    found: dict[str, Found] = {}
+    labels: set[Path] = set()
+    boxes = 0
     for split in description.places:
         pictures = _pictures(description, split)
         folder = common_folder(pictures)
@@ -58,8 +60,9 @@ def convert(source: Path, progress: Progress | None = None) -> tuple[list[str], 
             height, width = image_size(picture)
             contents.image(picture.relative_to(folder).as_posix(), height, width)
             file = _label_file(picture)
-            labels += file.exists()
-            boxes += _rows(contents, file, description, height, width) if file.exists() else 0
+            if file.exists():
+                labels.add(file)
+                boxes += _rows(contents, file, description, height, width)
             if progress:
                 progress(done, len(pictures))
         found[split] = Found(folder, contents)
@@ -69,7 +72,16 @@ def convert(source: Path, progress: Progress | None = None) -> tuple[list[str], 
     if boxes and not any(part.contents.annotations for part in found.values()):
         message = f"its labels are {boxes} boxes without an outline: export segments, no mask follows from boxes"
         raise description.error(message, "labels")
+    first = next(iter(found.values())).contents
+    for file in _lonely(labels):
+        name = file.relative_to(description.file.parent).as_posix()
+        first.repairs.note("file", "left out", "labels without an image", name)
     return description.names, found
+
+
+def _lonely(labels: set[Path]) -> list[Path]:
+    """Files of labels beside those of images."""
+    return sorted({file for folder in {file.parent for file in labels} for file in folder.glob("*.txt")} - labels)
 
 
 def read_description(source: Path) -> Description:
