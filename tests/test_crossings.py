@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seanet.data import crossings
-from seanet.data.crossings import crossing
+from seanet.data.crossings import crossing, turns
 
 SQUARE = [10, 10, 30, 10, 30, 30, 10, 30]
 RINGS = {
@@ -26,6 +26,12 @@ RINGS = {
 @pytest.mark.parametrize(("ring", "wanted"), RINGS.values(), ids=RINGS)
 def test_known_rings(ring, wanted):
     assert crossing([np.array(ring, np.float64)]).tolist() == [wanted]
+
+
+def test_turns():
+    backwards = [10, 10, 10, 30, 30, 30, 30, 10]
+    rings = [SQUARE, backwards, SQUARE * 2, SQUARE * 3, RINGS["pentagram"][0], RINGS["bow tie"][0]]
+    assert turns([np.array(ring, np.float64) for ring in rings]).tolist() == [1, -1, 2, 3, 2, 0]
 
 
 def plain(ring: np.ndarray) -> bool:
@@ -72,4 +78,4 @@ def test_a_comb_of_many_edges_is_swept_along_its_teeth(turned):
 
 
 def test_no_rings():
-    assert crossing([]).tolist() == []
+    assert crossing([]).tolist() == turns([]).tolist() == []

@@ -6,15 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import compress
 from typing import Any
 
 import numpy as np
 
-from seanet.data.crossings import crossing
-from seanet.data.records import Annotation, Box, Categories, ImageRecord, Rings
+from seanet.data.crossings import crossing, turns
+from seanet.data.records import Annotation, Box, Categories, ImageRecord, Rings, to_bitmap
 from seanet.data.repairs import Findings, Refused
-from seanet.data.segmentations import ROUNDING, SAME_OBJECT, Mask, Skip, check_mask, iou
+from seanet.data.segmentations import NO_AREA, ROUNDING, SAME_OBJECT, Mask, Skip, check_mask, iou
 from seanet.data.values import is_int, is_number
 
 SHAPES = {"small": 32**2, "medium": 96**2, "large": math.inf}
@@ -36,8 +35,8 @@ def check_annotations(
     objects = _Objects(records, own, wanted, findings)
     for position, entry in findings.objects(raw, "annotations"):
         objects.add(entry, position)
-    objects.note_crossings()
-    objects.drop_copies()
+    objects.examine()
+    objects.drop()
     for image, found in objects.found.items():
         if len(found) > MANY:
             findings.note("image", "noticed", f"more than {MANY:,} objects", image)
@@ -52,7 +51,8 @@ class _Objects:
         self.labels = _labels(own, wanted)
         self.found: dict[int, list[Annotation]] = defaultdict(list)
         self.fingerprints = array("q")  # by number; a set would take ten times the memory
-        self.unexamined: list[tuple[list[np.ndarray], object, int]] = []
+        self.unexamined: list[tuple[list[np.ndarray], Annotation, object, ImageRecord]] = []
+        self.blank: set[int] = set()  # by number
         self.names: dict[int, object] = {}  # in messages, by number, where it is not the id
         self.ids: dict[int, int | None] = {}
         self.repeated: set[int] = set()
@@ -77,37 +77,45 @@ class _Objects:
         except Refused as refused:
             self.findings.refuse(refused, "annotation", name)
         else:
-            self._keep(annotation, name, record.id)
+            self._keep(annotation, name, record)
 
-    def _keep(self, annotation: Annotation, name: object, image: int) -> None:
-        self.found[image].append(annotation)
-        self.fingerprints.append(_fingerprint(annotation, image))
+    def _keep(self, annotation: Annotation, name: object, record: ImageRecord) -> None:
+        self.found[record.id].append(annotation)
+        self.fingerprints.append(_fingerprint(annotation, record.id))
         if name is not annotation.source_id:
             self.names[annotation.id] = name
         if isinstance(annotation.shape, Rings):
-            self.unexamined.append((annotation.shape.unpack(), name, image))
+            self.unexamined.append((annotation.shape.unpack(), annotation, name, record))
             if len(self.unexamined) >= TOGETHER:
-                self.note_crossings()
+                self.examine()
 
-    def note_crossings(self) -> None:
-        """Of the polygons that were not examined yet."""
-        owners = [(name, image) for rings, name, image in self.unexamined for _ in rings]
-        crosses = crossing([ring for rings, _, _ in self.unexamined for ring in rings]).tolist()
-        for name, image in dict.fromkeys(compress(owners, crosses)):
-            self.findings.note("annotation", "noticed", "polygon that crosses itself", name, image)
+    def examine(self) -> None:
+        """Polygons that were not examined yet: those that cross themselves, and those that even-odd filling empties."""
+        rings = [own for own, _, _, _ in self.unexamined]
+        flat = [ring for own in rings for ring in own]
+        owner = np.repeat(np.arange(len(rings)), list(map(len, rings)))
+        crosses, odd = crossing(flat), np.abs(turns(flat)) != 1
+        for i in np.unique(owner[crosses]).tolist():
+            _, _, name, record = self.unexamined[i]
+            self.findings.note("annotation", "noticed", "polygon that crosses itself", name, record.id)
+        for i in np.unique(owner[crosses | odd]).tolist():
+            _, annotation, _, record = self.unexamined[i]
+            if not to_bitmap(annotation, record.height, record.width).area:
+                self.blank.add(annotation.id)
         self.unexamined.clear()
 
-    def drop_copies(self) -> None:
-        """What is left gets new numbers."""
+    def drop(self) -> None:
+        """Copies, and polygons without a pixel; what is left gets new numbers."""
         _, first = np.unique(np.frombuffer(self.fingerprints, np.int64), return_index=True)
-        if len(first) == len(self.fingerprints):
+        left = sorted(set((first + 1).tolist()) - self.blank)
+        if len(left) == len(self.fingerprints):
             return
-        numbers = {old: new for new, old in enumerate(np.sort(first + 1).tolist(), 1)}
+        numbers = {old: new for new, old in enumerate(left, 1)}
         for image, found in self.found.items():
             for a in found:
                 if a.id not in numbers:
-                    name = self.names.get(a.id, a.source_id)
-                    self.findings.note("annotation", "dropped", "exact copy of another", name, image)
+                    verb, what = ("skipped", NO_AREA) if a.id in self.blank else ("dropped", "exact copy of another")
+                    self.findings.note("annotation", verb, what, self.names.get(a.id, a.source_id), image)
             self.found[image] = [replace(a, id=numbers[a.id]) for a in found if a.id in numbers]
 
     def _check_id(self, id: object, name: object, image: int | None) -> None:

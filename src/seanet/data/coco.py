@@ -17,7 +17,7 @@ from seanet.data.folders import find_split
 from seanet.data.records import Annotation, Categories, CocoData, ImageRecord, mask_bits, to_bitmap, to_rle
 from seanet.data.repairs import ALL_OF_THEM, Findings, Refused, Repairs
 from seanet.data.segmentations import FARTHEST, MOST_PIXELS
-from seanet.data.values import is_int, is_number
+from seanet.data.values import is_int, is_number, is_unicode
 from seanet.errors import AnnotationError, ImageError
 
 __all__ = [
@@ -78,7 +78,7 @@ def _category(entry: dict[str, Any], found: dict[int, str], findings: Findings) 
     if not is_int(id) or id < 0:
         message = f"category {name!r} has the id {id!r}: expected a whole number from 0"
         raise findings.refusal("id not a whole number from 0", message, field="id", value=id)
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name or not is_unicode(name):
         message = f"category {id} has the name {name!r}: expected a text"
         raise findings.refusal("name not a text", message, field="name", value=name)
     if id in found:
@@ -179,7 +179,7 @@ class _Images:
         width, height = (self._side(id, name, entry.get(name)) for name in ("width", "height"))
         if width * height > MOST_PIXELS:
             message = f"image {id} has {width} x {height} pixels: cut it into tiles"
-            raise self.findings.refusal("too many pixels", message, image_id=id, field="width")
+            raise self.findings.refusal("too many pixels", message, image_id=id, field="width", value=[width, height])
         return int(width), int(height)
 
     def _measured(self, id: int, path: Path) -> tuple[int, int]:

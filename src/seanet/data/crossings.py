@@ -36,6 +36,23 @@ def crossing(rings: Sequence[np.ndarray]) -> np.ndarray:
     return found
 
 
+def turns(rings: Sequence[np.ndarray]) -> np.ndarray:
+    """How often the direction turns around along each ring, (2n,) pixels: 1 or -1 for a simple one, 2 for one drawn twice.
+
+    Edges back over the one before, and of no length, may count for half a turn more or less.
+    """
+    if not rings:
+        return np.zeros(0)
+    edges, ring = _edges(rings)
+    along = edges[:, 1] - edges[:, 0]
+    last = np.flatnonzero(np.diff(ring, append=-1))
+    first = np.concatenate([[0], last[:-1] + 1])
+    after = np.concatenate([along[1:], along[:1]])
+    after[last] = along[first]
+    angle = np.arctan2(along[:, 0] * after[:, 1] - along[:, 1] * after[:, 0], (along * after).sum(1))
+    return np.rint(np.bincount(ring, angle) / (2 * np.pi))
+
+
 def _edges(rings: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """(E, 2 ends, xy) in hundredths of pixels, whole, so that all that follows is exact; (E,) number of the ring."""
     points = [np.rint(ring.reshape(-1, 2) * 100) for ring in rings]

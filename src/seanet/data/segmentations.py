@@ -19,6 +19,7 @@ FARTHEST = 1e5  # pixels; no image is that wide, and the codec crashes on much l
 MOST_PIXELS = 2**31  # run lengths are summed in 32 bits
 LONGEST = 2e6  # pixels of outline; the codec walks it in memory
 ROUNDING = 1.0  # pixels; boxes and rings of clean data reach past the image by less
+NO_AREA = "polygon without area"
 SAME_OBJECT = 0.5  # IoU below which a box does not belong to its mask
 
 Note = Callable[[str, str], None]
@@ -125,7 +126,7 @@ def _measured(rings: list[np.ndarray], height: int, width: int) -> Mask:
     if area < length / 2 + 1:
         area, exact = float(codec.area(bitmaps.rings_to_rle(rings, height, width))), True
         if not area:
-            raise Skip("polygon without area")
+            raise Skip(NO_AREA)
     points = np.concatenate(rings).reshape(-1, 2)
     (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
     return Mask(rings, (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))), area, exact)

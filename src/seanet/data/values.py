@@ -12,6 +12,11 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, float) or (is_int(value) and abs(value) < 2**1000)
 
 
+def is_unicode(text: str) -> bool:
+    """JSON can spell halves of characters, which cannot be written to any file."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def kind(value: object) -> str:
     """How messages call it."""
     kinds = {dict: "an object", list: "a list", str: "a text", type(None): "null", bool: "true or false"}
