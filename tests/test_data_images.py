@@ -3,12 +3,13 @@
 import contextlib
 import io
 import os
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from seanet.data.images import image_size, read_image, to_rgb
+from seanet.data.images import Header, image_size, read_closely, read_header, read_image, to_rgb
 from seanet.errors import ImageError
 
 RAMP = np.linspace(0, 255, 48 * 32).astype(np.uint8).reshape(32, 48)
@@ -68,16 +69,26 @@ def test_first_frame_counts(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_is_applied(tmp_path, orientation):
-    path = tmp_path / "a.png"
+@pytest.mark.parametrize("name", ["PNG", "TIFF", "WEBP", "JPEG", "AVIF"])
+def test_exif_is_applied(tmp_path, name, orientation):
+    path = tmp_path / "a"
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(RAMP).save(path, exif=exif)
+    options = {"WEBP": {"lossless": True}, "TIFF": {}, "PNG": {}}.get(name, {"quality": 100})
+    Image.fromarray(np.dstack([RAMP] * 3)).save(path, name, exif=exif, **options)
     operation = [None, None, np.fliplr, lambda a: a[::-1, ::-1], np.flipud, np.transpose]
     operation += [lambda a: np.rot90(a, -1), lambda a: a[::-1, ::-1].T, np.rot90]
     wanted = operation[orientation](RAMP) if orientation > 1 else RAMP
-    assert np.array_equal(read_image(path)[:, :, 0], wanted)
+
+    def same(pixels: np.ndarray, expected: np.ndarray) -> bool:
+        return pixels.shape[:2] == expected.shape and np.abs(pixels[:, :, 1].astype(int) - expected).max() <= 4
+
+    assert same(read_image(path), wanted)
+    assert same(read_image(path, size=wanted.shape), wanted)
     assert image_size(path) == wanted.shape
+    assert read_header(path).stored == RAMP.shape
+    if orientation > 4:
+        assert same(read_image(path, size=RAMP.shape), RAMP)  # annotated before turning
 
 
 def test_pixels_and_annotations_share_a_frame(tmp_path):
@@ -116,6 +127,7 @@ BAD = {
     "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
     "text": (b"hello", "text file"),
     "heic": (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC"),
+    "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n", "git lfs pull"),
     "pdf": (b"%PDF-1.7\n%\xff\xff", "PDF"),
     "noise": (bytes(range(256)), "unknown format"),
     "truncated": (png()[:-40], "truncated"),
@@ -131,6 +143,36 @@ def test_bad_files_are_named(tmp_path, raw, reason):
         read_image(path)
     assert str(path) in str(caught.value)
     assert caught.value.file == path
+    assert caught.value.field == {"empty": "empty", "truncated": "damaged", "head only": "damaged"}.get(
+        next(name for name, case in BAD.items() if case[0] == raw), "format"
+    )
+
+
+@pytest.mark.parametrize("error", [struct.error("s"), AssertionError("a"), AttributeError("b"), RecursionError("c")])
+def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, error):
+    def load(image):
+        raise error
+
+    path = tmp_path / "a.png"
+    path.write_bytes(png())
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(ImageError, match=type(error).__name__) as caught:
+        read_image(path)
+    assert caught.value.file == path
+
+
+def test_a_close_look(tmp_path):
+    path, exif = tmp_path / "a.tiff", Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(RAMP).save(path, exif=exif)
+    header, pixels, notes = read_closely(path)
+    assert header == read_header(path) == Header("TIFF", (32, 48), (48, 32), 8)
+    assert np.array_equal(pixels, read_image(path))
+    assert notes == []
+    frames = [Image.fromarray(np.roll(RAMP, 40 * i, 0)) for i in range(2)]
+    frames[0].save(tmp_path / "a.mpo", save_all=True, append_images=frames[1:])  # what cameras and telephones write
+    header, pixels, notes = read_closely(tmp_path / "a.mpo")
+    assert (header.format, pixels.shape, notes) == ("MPO", (32, 48, 3), [])
 
 
 def test_what_is_no_file(tmp_path):

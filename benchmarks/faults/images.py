@@ -1,6 +1,6 @@
 """Damaged image files: each must be read, or be refused by a sentence that names it; none may crash, hang or take all memory.
 
-    .venv/bin/python benchmarks/faults/images.py --count 10000 --seed 0 --out benchmarks/faults/images.json
+    .venv/bin/python benchmarks/faults/images.py --count 10000
 
 Case ``seed`` is a good file of one of the formats and modes below, damaged in one of the ways below; both follow from the
 seed alone.  Every case is read in a process of its own limits.  A truncated file may be read only if none of its pixels
@@ -38,6 +38,7 @@ KINDS = [
     *(("WEBP", mode, options) for mode in ("RGB", "RGBA") for options in ({}, {"lossless": True})),
     *(("TIFF", mode, {}) for mode in ("RGB", "L", "CMYK", "I;16", "F")),
     *(("TIFF", "RGB", {"compression": name}) for name in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")),
+    ("TIFF", "RGB", {"exif": 6}),
     *(("GIF", mode, {}) for mode in ("L", "P")),
     ("GIF", "P", {"frames": 3}),
     *(("BMP", mode, {}) for mode in ("RGB", "L", "P", "1")),
@@ -227,13 +228,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0, help="of the first case")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
     found = campaign(args.seed, args.count, args.workers)
     text = json.dumps(found, indent=1)
     print(text)
-    if args.out:
-        args.out.write_text(text + "\n")
+    args.out.write_text(text + "\n")
     raise SystemExit(bool(found["offending"]))
 
 

@@ -24,7 +24,9 @@ FOREIGN = {b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"hevc", b"he
 FOREIGN |= {b"JXL ": "JPEG XL", b"\xff\x0a": "JPEG XL", b"\xff\x4f\xff\x51": "JPEG 2000", b"jP  ": "JPEG 2000"}
 FOREIGN |= {b"%PDF": "PDF", b"8BPS": "Photoshop", b"PK\x03\x04": "ZIP", b"\x1f\x8b": "gzip", b"\x93NUMPY": "NumPy"}
 POINTER = b"version https://git-lfs.github.com/spec"
-TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+# EXIF orientations that exchange width and height, and how to undo what they ask for.
+TURNED = {5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90}
+TURNED |= {7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Header:
     format: str
     stored: tuple[int, int]  # (height, width) as its pixels lie there
     upright: tuple[int, int]  # (height, width) turned as its EXIF entry says
+    orientation: int = 1  # the EXIF entry, if it exchanges the sides
 
 
 def read_image(
@@ -51,12 +54,14 @@ def read_image(
     file that fits in neither way is an error.
     """
     with _opened(Path(path), max_pixels) as image:
-        upright = size is None or fits(_header(image), size, path)
+        header = _header(image)
+        upright = size is None or fits(header, size, path)
         if short_side is not None:
             shrink = _shrink(image.size, short_side)
             image.draft(None, (image.width // shrink, image.height // shrink))
         image.load()
-        return _rgb(ImageOps.exif_transpose(image) if upright else image, path)
+        image = ImageOps.exif_transpose(image)
+        return _rgb(image if upright else image.transpose(TURNED[header.orientation]), path)
 
 
 def fits(header: Header, size: tuple[int, int], path: Path | str) -> bool:
@@ -75,7 +80,7 @@ def _shrink(size: tuple[int, int], short_side: int) -> int:
 def image_size(path: Path | str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) of the upright image, from the file's header alone."""
     with _opened(Path(path), max_pixels) as image:
-        return _upright_size(image)
+        return _header(image).upright
 
 
 def read_header(path: Path | str, max_pixels: int = MAX_PIXELS) -> Header:
@@ -95,7 +100,12 @@ def read_closely(path: Path | str, max_pixels: int = MAX_PIXELS) -> tuple[Header
 
 
 def _header(image: Image.Image) -> Header:
-    return Header(str(image.format), image.size[::-1], _upright_size(image))
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    size = image.size[::-1]
+    turned = size[::-1] if orientation in TURNED else size
+    # Pillow turns TIFF files itself, and gives their size so.
+    stored, upright = (turned, size) if image.format == "TIFF" else (size, turned)
+    return Header(str(image.format), stored, upright, orientation if orientation in TURNED else 1)
 
 
 def _lost_levels(image: Image.Image) -> list[str]:
@@ -169,11 +179,6 @@ def _stretch(values: np.ndarray, path: Path | str) -> np.ndarray:
     if not np.isfinite(high - low):
         _fail(path, "holds values that are not finite: replace them by numbers", "values")
     return np.rint((values - low) / (high - low or 1) * 255).astype(np.uint8)
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
-    return image.size if turned else image.size[::-1]
 
 
 @contextmanager
