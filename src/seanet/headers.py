@@ -64,20 +64,23 @@ class Meta:
     def from_json(cls, text: str) -> Meta:
         """Raises KeyError, TypeError or ValueError where the text is not what ``to_json`` writes, ConfigError for settings."""
         plain = json.loads(text)
-        classes, ids = tuple(plain["classes"]), tuple(plain["category_ids"])
-        epoch, step, metrics, made_by = (plain[name] for name in ("epoch", "step", "metrics", "versions"))
+        names = ("classes", "category_ids", "epoch", "step", "metrics", "versions")
+        classes, ids, epoch, step, metrics, made_by = (plain[name] for name in names)
         right = (
-            0 < len(classes) == len(ids)
+            isinstance(classes, list)
+            and isinstance(ids, list)
+            and 0 < len(classes) == len(ids)
             and all(isinstance(name, str) for name in classes)
             and all(type(number) is int for number in ids)
             and type(step) is int
             and type(epoch) in (int, float)
+            and math.isfinite(epoch)
             and isinstance(metrics, dict)
             and _texts(made_by)
         )
         if not right:
             raise TypeError("classes, ids, progress, metrics or versions are not of the right types")
-        return cls(settings.from_dict(plain["config"]), classes, ids, epoch, step, metrics, made_by)
+        return cls(settings.from_dict(plain["config"]), tuple(classes), tuple(ids), epoch, step, metrics, made_by)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ def meta_of(path: Path, metadata: Mapping[str, str]) -> Meta:
             )
         return Meta.from_json(metadata["seanet"])
     except ConfigError as error:
-        raise damaged(path, f"has a configuration that this seanet does not know: {error}") from error
+        reasons = "; ".join(str(error).splitlines())
+        raise damaged(path, f"has a configuration that this seanet does not know: {reasons}") from error
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:

@@ -73,5 +73,5 @@ def _coco() -> list[str]:
 def _ids(names: list[str]) -> tuple[int, ...]:
     """COCO's numbers for COCO's classes, so that its annotations can be evaluated with; else 1, 2 ..."""
     coco = {name: i + 1 for i, name in enumerate(_coco())}
-    known = all(name in coco for name in names)
+    known = set(names) == coco.keys() - {NOTHING}
     return tuple(coco[name] if known else i + 1 for i, name in enumerate(names))
