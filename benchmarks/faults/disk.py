@@ -145,14 +145,14 @@ def counting(at: int, left: int, for_good: bool, folder: Path) -> Callable[[], N
     return before
 
 
-def one_training(data: short.Sets, work: Path, at: int, for_good: bool, rng: random.Random, expected: dict) -> dict:
+def one_training(start: short.Start, work: Path, at: int, for_good: bool, rng: random.Random) -> dict:
     folder = work / "mounted"
     left = (0, 65_536, rng.randint(65_536, 10_000_000))[at % 3]
     config = short.small()
     with mounted(folder, "size=200m"):
         run = folder / "run"
         child = short.fork(
-            short.training(data, run, config, counting(at, left, for_good, folder)), work / "training.log"
+            short.training(start.data, run, config, counting(at, left, for_good, folder)), work / "training.log"
         )
         code, said = child.finish(), child.text()
         found = {
@@ -167,26 +167,22 @@ def one_training(data: short.Sets, work: Path, at: int, for_good: bool, rng: ran
         (folder / "filler").unlink(missing_ok=True)
         if for_good and (run / checkpoint.LAST).exists():
             found["kept"] = checkpoint.read_state(run / checkpoint.LAST)[1].step
-        again = short.fork(short.training(data, run, config), work / "resumed.log")
+        again = short.fork(short.training(start.data, run, config), work / "resumed.log")
         wrong = again.finish()
         again.sweep()
         if wrong:
             return found | {"equal": False, "resume": again.text()[-2000:]}
-        return found | {"equal": not short.compared(short.outcome(run), expected)}
+        return found | {"equal": not short.compared(short.outcome(run), start.expected)}
 
 
 def main() -> None:
     options = short.options(__doc__, 100, "disk").parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
-    data = short.sets(options.work / "data")
+    start = short.start(options.work)
     trials = short.Trials(options.out, {"seed": options.seed, "saves": options.trials})
-    whole = options.work / "whole"
-    shutil.rmtree(whole, ignore_errors=True)
-    shutil.rmtree(options.work / "counted", ignore_errors=True)
-    expected, _ = short.undisturbed(data, whole, short.small())
+    folder = options.work / "counted"
+    shutil.rmtree(folder, ignore_errors=True)
     counted = short.fork(
-        short.training(data, options.work / "counted", short.small(), counting(0, 0, False, whole)),
-        whole.with_suffix(".log"),
+        short.training(start.data, folder, short.small(), counting(0, 0, False, folder)), folder.with_suffix(".log")
     )
     counted.finish()
     writes = counted.text().count("writes: ")
@@ -197,26 +193,26 @@ def main() -> None:
             found = one_save(options.work, kind, rng)
         else:
             at, for_good = divmod(number - options.trials, 2)
-            found = one_training(data, options.work, at + 1, bool(for_good), rng, expected)
+            found = one_training(start, options.work, at + 1, bool(for_good), rng)
         trials.add(number, **found)
         print(f"trial {number}: {found}", flush=True)
     saves = [found for found in trials if "kind" in found]
     trainings = [found for found in trials if "at" in found]
     trials.finish(
         {
-            "saves that failed as they should": share([found["code"] == 2 for found in saves]),
-            "former checkpoint loads": share([found["kept"] for found in saves]),
-            "message names path, bytes needed and free": share([found["names all"] for found in saves]),
+            "saves that failed as they should": short.share([found["code"] == 2 for found in saves]),
+            "former checkpoint loads": short.share([found["kept"] for found in saves]),
+            "message names path, bytes needed and free": short.share([found["names all"] for found in saves]),
             "unfinished files left": sum(found["unfinished"] > 0 for found in saves),
-            "trainings, full for one write: went on": share([f["code"] == 0 for f in trainings if not f["for good"]]),
-            "trainings, full for good: stopped with 2": share([f["code"] == 2 for f in trainings if f["for good"]]),
-            "trainings equal in the end": share([found["equal"] for found in trainings]),
+            "trainings, full for one write: went on": short.share(
+                [f["code"] == 0 for f in trainings if not f["for good"]]
+            ),
+            "trainings, full for good: stopped with 2": short.share(
+                [f["code"] == 2 for f in trainings if f["for good"]]
+            ),
+            "trainings equal in the end": short.share([found["equal"] for found in trainings]),
         }
     )
-
-
-def share(good: list[bool]) -> str:
-    return f"{sum(good)}/{len(good)}"
 
 
 if __name__ == "__main__":

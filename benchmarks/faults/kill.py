@@ -58,51 +58,62 @@ def dies_at(name: str, call: int, after: bool) -> None:
     setattr(os, name, fatal)
 
 
-def killed_once(task, folder: Path, rng: random.Random, seconds: float, inside: bool, size: int) -> dict:
-    """Start ``task`` and end it; what was done to it, and its exit code, which is 0 if it was quicker."""
-    log = folder.with_suffix(".log")
-    moment = rng.uniform(0, seconds)
-    if not inside:
-        child = short.fork(task(None), log)
-        if (code := child.wait(moment)) is None:
-            os.kill(child.pid, signal.SIGKILL)
-            code = child.finish()
-        how = {"how": "kill", "seconds": round(moment, 3)}
-    elif rng.random() < 0.5:
-        child = short.fork(task(mortal), log)
-        at = rng.randint(SMALLEST, size - 1)
-        if (code := child.wait(moment)) is None:
-            limited(child.pid, at)
-            code = child.finish()
-        how = {"how": "byte", "byte": at, "seconds": round(moment, 3)}
-    else:
-        name, call, after = rng.choice(CALLS), rng.randint(1, 12), rng.random() < 0.5
-        child = short.fork(task(lambda: dies_at(name, call, after)), log)
+def killed(start: short.Start, folder: Path, rng: random.Random) -> dict:
+    """Begin or resume the run in ``folder`` and kill it; its exit code is 0 if it was quicker."""
+    moment = rng.uniform(0, start.seconds)
+    child = short.fork(short.training(start.data, folder, short.small()), folder.with_suffix(".log"))
+    if (code := child.wait(moment)) is None:
+        os.kill(child.pid, signal.SIGKILL)
         code = child.finish()
-        how = {"how": name, "call": call, "after": after}
+    return {"how": "kill", "seconds": round(moment, 3), "code": died(code, child)}
+
+
+def killed_inside(start: short.Start, folder: Path, rng: random.Random) -> dict:
+    """The same, inside a save; begun anew as long as the run ends first."""
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        found = rng.choice((_at_byte, _at_call))(start, folder, rng)
+        if found["code"]:
+            return found
+
+
+def _at_byte(start: short.Start, folder: Path, rng: random.Random) -> dict:
+    moment, byte = rng.uniform(0, start.seconds), rng.randint(SMALLEST, start.size - 1)
+    child = short.fork(short.training(start.data, folder, short.small(), mortal), folder.with_suffix(".log"))
+    if (code := child.wait(moment)) is None:
+        limited(child.pid, byte)
+        code = child.finish()
+    return {"how": "byte", "byte": byte, "seconds": round(moment, 3), "code": died(code, child)}
+
+
+def _at_call(start: short.Start, folder: Path, rng: random.Random) -> dict:
+    name, call, after = rng.choice(CALLS), rng.randint(1, 20), rng.random() < 0.5
+
+    def fault() -> None:
+        dies_at(name, call, after)
+
+    child = short.fork(short.training(start.data, folder, short.small(), fault), folder.with_suffix(".log"))
+    return {"how": name, "call": call, "after": after, "code": died(child.finish(), child)}
+
+
+def died(code: int, child: short.Child) -> int:
+    """An exit code that is no error of the run itself."""
     if code > 0:
-        raise SystemExit(f"{folder} ended with {code} instead of being killed: {child.text()}")
-    return how | {"code": code}
+        raise SystemExit(f"a run ended with {code} instead of being killed: {child.text()}")
+    return code
 
 
-def trial(data: short.Sets, folder: Path, rng: random.Random, inside: bool, seconds: float, expected: dict) -> dict:
+def trial(start: short.Start, folder: Path, rng: random.Random, inside: bool) -> dict:
     shutil.rmtree(folder, ignore_errors=True)
-    config = short.small()
-    size = expected["size"]
-    began, kills = time.monotonic(), []
-
-    def task(before):
-        return short.training(data, folder, config, before)
-
-    kills.append(killed_once(task, folder, rng, seconds, inside, size))
+    began = time.monotonic()
+    kills = [(killed_inside if inside else killed)(start, folder, rng)]
     while kills[-1]["code"] and rng.random() < 1 / 3:
-        kills.append(killed_once(task, folder, rng, seconds, inside=False, size=size))
+        kills.append(killed(start, folder, rng))
     found = {"inside": inside, "kills": kills}
-    child = short.fork(task(None), folder.with_suffix(".log"))
-    code = child.finish()
-    if code:
+    child = short.fork(short.training(start.data, folder, short.small()), folder.with_suffix(".log"))
+    if child.finish():
         return found | {"resumed": False, "equal": False, "said": child.text()[-2000:]}
-    differs = short.compared(short.outcome(folder), expected["outcome"])
+    differs = short.compared(short.outcome(folder), start.expected)
     left = [path.name for path in folder.iterdir() if path.name.startswith(".") and "tmp" in path.name]
     if not differs:
         shutil.rmtree(folder)
@@ -111,26 +122,20 @@ def trial(data: short.Sets, folder: Path, rng: random.Random, inside: bool, seco
 
 
 def trainings(options) -> None:
-    options.work.mkdir(parents=True, exist_ok=True)
-    data = short.sets(options.work / "data")
+    start = short.start(options.work)
     trials = short.Trials(options.out, {"seed": options.seed, "images": short.IMAGES, "passes": short.PASSES})
-    whole = options.work / "whole"
-    shutil.rmtree(whole, ignore_errors=True)
-    outcome, seconds = short.undisturbed(data, whole, short.small())
-    expected = {"outcome": outcome, "size": (whole / checkpoint.LAST).stat().st_size}
     for number in trials.missing(options.trials):
         rng = random.Random(f"{options.seed} {number}")
-        found = trial(data, options.work / f"trial{number}", rng, number % 4 == 3, seconds, expected)
+        found = trial(start, options.work / f"trial{number}", rng, number % 4 == 3)
         trials.add(number, **found)
         print(f"trial {number}: {found}", flush=True)
     kills = [kill for found in trials for kill in found["kills"] if kill["code"]]
-    count = len(trials.found)
     trials.finish(
         {
             "killed": len(kills),
             "killed inside a save": sum(kill["how"] != "kill" for kill in kills),
-            "resumed": f"{sum(found['resumed'] for found in trials)}/{count}",
-            "equal": f"{sum(found['equal'] for found in trials)}/{count}",
+            "resumed": short.share([found["resumed"] for found in trials]),
+            "equal": short.share([found["equal"] for found in trials]),
             "unfinished files left": sum(bool(found.get("left")) for found in trials),
         }
     )

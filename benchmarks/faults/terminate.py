@@ -19,11 +19,11 @@ import short
 ENDS = {143: "after its step", -signal.SIGTERM: "at once", 0: "had ended already"}
 
 
-def trial(data: short.Sets, folder: Path, rng: random.Random, number: int, seconds: float, expected: dict) -> dict:
+def trial(start: short.Start, folder: Path, rng: random.Random, number: int) -> dict:
     shutil.rmtree(folder, ignore_errors=True)
-    task = short.training(data, folder, short.small())
+    task = short.training(start.data, folder, short.small())
     how = {3: "group", 4: "twice"}.get(number % 5, "process")
-    moment = rng.uniform(0, seconds)
+    moment = rng.uniform(0, start.seconds)
     child = short.fork(task, folder.with_suffix(".log"))
     code, told = child.wait(moment), time.monotonic()
     if code is None:
@@ -36,7 +36,7 @@ def trial(data: short.Sets, folder: Path, rng: random.Random, number: int, secon
     again = short.fork(task, folder.with_suffix(".log"))
     if wrong := again.finish():
         return found | {"resumed": False, "equal": False, "resume": wrong, "said": again.text()[-2000:]}
-    differs = short.compared(short.outcome(folder), expected)
+    differs = short.compared(short.outcome(folder), start.expected)
     if not differs:
         shutil.rmtree(folder)
     return found | {"resumed": True, "equal": not differs, "differs": differs}
@@ -44,28 +44,23 @@ def trial(data: short.Sets, folder: Path, rng: random.Random, number: int, secon
 
 def main() -> None:
     options = short.options(__doc__, 50, "terminate").parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
-    data = short.sets(options.work / "data")
+    start = short.start(options.work)
     trials = short.Trials(options.out, {"seed": options.seed, "images": short.IMAGES, "passes": short.PASSES})
-    whole = options.work / "whole"
-    shutil.rmtree(whole, ignore_errors=True)
-    expected, seconds = short.undisturbed(data, whole, short.small())
     for number in trials.missing(options.trials):
         rng = random.Random(f"{options.seed} {number}")
-        found = trial(data, options.work / f"trial{number}", rng, number, seconds, expected)
+        found = trial(start, options.work / f"trial{number}", rng, number)
         trials.add(number, **found)
         print(f"trial {number}: {found}", flush=True)
     told = [found for found in trials if found["code"]]
     ends = {name: sum(found["code"] == code for found in trials) for code, name in ENDS.items()}
-    count = len(trials.found)
     trials.finish(
         {
             "told to stop": len(told),
             **{f"ended {name}" if code else name: ends[name] for code, name in ENDS.items()},
-            "ended otherwise": count - sum(ends.values()),
+            "ended otherwise": len(trials.found) - sum(ends.values()),
             "longest until the end, seconds": max((found["seconds"] for found in told), default=0),
-            "resumed": f"{sum(found['resumed'] for found in trials)}/{count}",
-            "equal": f"{sum(found['equal'] for found in trials)}/{count}",
+            "resumed": short.share([found["resumed"] for found in trials]),
+            "equal": short.share([found["equal"] for found in trials]),
         }
     )
 

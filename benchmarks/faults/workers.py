@@ -16,7 +16,10 @@ from pathlib import Path
 
 import short
 
+from seanet.training import feed
+
 READERS = 2
+PATIENCE = 5.0  # seconds until a reader counts as hung, instead of minutes
 
 
 def readers(pid: int) -> list[int]:
@@ -41,35 +44,37 @@ def disturbed(child: short.Child, rng: random.Random, seconds: float, signal_: i
     return True
 
 
-def trial(data: short.Sets, folder: Path, rng: random.Random, hang: bool, seconds: float, expected: dict) -> dict:
+def impatient() -> None:
+    feed.PATIENCE = PATIENCE
+
+
+def trial(start: short.Start, folder: Path, rng: random.Random, hang: bool) -> dict:
     config = short.small(workers=READERS)
     while True:
         shutil.rmtree(folder, ignore_errors=True)
-        child = short.fork(short.training(data, folder, config), folder.with_suffix(".log"))
+        child = short.fork(short.training(start.data, folder, config, impatient), folder.with_suffix(".log"))
         began = time.monotonic()
-        done = disturbed(child, rng, seconds, signal.SIGSTOP if hang else signal.SIGKILL)
-        try:
-            code = child.finish()
-        finally:
-            child.sweep()
+        done = disturbed(child, rng, start.seconds, signal.SIGSTOP if hang else signal.SIGKILL)
+        code = child.finish()
+        child.sweep()
         if done:
             break
     found = {"hung": hang, "code": code, "seconds": round(time.monotonic() - began, 1)}
     if code:
         return found | {"equal": False, "said": child.text()[-2000:]}
-    differs = short.compared(short.outcome(folder), expected)
+    differs = short.compared(short.outcome(folder), start.expected)
     said = [line for line in child.text().splitlines() if "worker" in line or "reader" in line]
     if not differs:
         shutil.rmtree(folder)
     return found | {"equal": not differs, "differs": differs, "said": " ".join(said)[:500]}
 
 
-def rivals(data: short.Sets, folder: Path, rng: random.Random, seconds: float, expected: dict) -> dict:
+def rivals(start: short.Start, folder: Path, rng: random.Random) -> dict:
     """Two runs in one folder: their exit codes, and whether the one that trained came to what it should."""
     shutil.rmtree(folder, ignore_errors=True)
-    task = short.training(data, folder, short.small())
+    task = short.training(start.data, folder, short.small())
     first = short.fork(task, folder.with_suffix(".first.log"))
-    offset = rng.choice([0.0, rng.uniform(0, 0.2), rng.uniform(0, seconds * 0.8)])
+    offset = rng.choice([0.0, rng.uniform(0, 0.2), rng.uniform(0, start.seconds * 0.8)])
     time.sleep(offset)
     second = short.fork(task, folder.with_suffix(".second.log"))
     codes = [first.finish(), second.finish()]
@@ -77,7 +82,7 @@ def rivals(data: short.Sets, folder: Path, rng: random.Random, seconds: float, e
     if sorted(codes) != [0, 2]:
         return found | {"one": False, "said": [child.text()[-1000:] for child in (first, second)]}
     loser, winner = (first, second) if codes[0] else (second, first)
-    differs = short.compared(short.outcome(folder), expected)
+    differs = short.compared(short.outcome(folder), start.expected)
     named = str(winner.pid) in loser.text()
     if not differs:
         shutil.rmtree(folder)
@@ -89,35 +94,27 @@ def main() -> None:
     parser.add_argument("--hung", type=int, default=5)
     parser.add_argument("--twice", type=int, default=20)
     options = parser.parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
-    data = short.sets(options.work / "data")
+    start = short.start(options.work)
     trials = short.Trials(options.out, {"seed": options.seed, "killed": options.trials, "hung": options.hung})
-    whole = options.work / "whole"
-    shutil.rmtree(whole, ignore_errors=True)
-    expected, seconds = short.undisturbed(data, whole, short.small())
     for number in trials.missing(options.trials + options.hung + options.twice):
         rng, folder = random.Random(f"{options.seed} {number}"), options.work / f"trial{number}"
         if number < options.trials + options.hung:
-            found = trial(data, folder, rng, number >= options.trials, seconds, expected)
+            found = trial(start, folder, rng, number >= options.trials)
         else:
-            found = rivals(data, folder, rng, seconds, expected)
+            found = rivals(start, folder, rng)
         trials.add(number, **found)
         print(f"trial {number}: {found}", flush=True)
     single = [found for found in trials if "codes" not in found]
     pairs = [found for found in trials if "codes" in found]
     trials.finish(
         {
-            "readers killed, run finished and equal": share([f["equal"] for f in single if not f["hung"]]),
-            "readers hung, run finished and equal": share([f["equal"] for f in single if f["hung"]]),
-            "two starts in one folder, one ran": share([f["one"] for f in pairs]),
-            "the other named the process that holds it": share([f.get("named", False) for f in pairs]),
-            "the one that ran is equal": share([f.get("equal", False) for f in pairs]),
+            "readers killed, run finished and equal": short.share([f["equal"] for f in single if not f["hung"]]),
+            "readers hung, run finished and equal": short.share([f["equal"] for f in single if f["hung"]]),
+            "two starts in one folder, one ran": short.share([f["one"] for f in pairs]),
+            "the other named the process that holds it": short.share([f.get("named", False) for f in pairs]),
+            "the one that ran is equal": short.share([f.get("equal", False) for f in pairs]),
         }
     )
-
-
-def share(good: list[bool]) -> str:
-    return f"{sum(good)}/{len(good)}"
 
 
 if __name__ == "__main__":
