@@ -132,3 +132,12 @@ def test_files_of_two_sets_are_told(tmp_path):
     train, _ = sets_of(Made(tmp_path / "data"))
     (line,) = require_files([train, train])
     assert line.startswith("4 images are both trained on and measured by")
+
+
+def test_unturned_images_are_told(tmp_path):
+    made, exif = Made(tmp_path / "data"), Image.Exif()
+    exif[0x0112] = 8
+    picture(3).save(made.image(3), exif=exif)
+    (line,) = require_files(sets_of(made))
+    assert line.startswith("read unturned")
+    assert str(made.image(3)) in line

@@ -19,26 +19,27 @@ def require_files(
 ) -> list[str]:
     """Error that names the image files that cannot be opened or are of another size than their annotations say.
 
-    Lines to warn with come back: files that are trained on and measured by, the first and the second of ``sets``.
+    Lines to warn with come back: files that are trained on and measured by, the first and the second of ``sets``, and
+    images that are read unturned because only then they have the size that their annotations say.
     """
     paths = [image.path for part in sets for image in part.images]
     many = len(paths) >= MANY
     workers = min(os.cpu_count() or 1, 4) if many else 0
     seen = see_all(paths, max_pixels, quick=True, workers=workers, progress=progress if many else None)
     bad: dict[Path, str] = {}
-    for part in sets:
-        for image in part.images:
-            found = seen[real(image.path)]
-            try:
-                if found.header:
-                    fits(found.header, (image.height, image.width), image.path)
-                else:
-                    bad[image.path] = found.said
-            except ImageError as error:
-                bad[image.path] = str(error)
+    unturned: list[Path] = []
+    for image in (image for part in sets for image in part.images):
+        found = seen[real(image.path)]
+        try:
+            if found.header is None:
+                bad[image.path] = found.said
+            elif not fits(found.header, (image.height, image.width), image.path):
+                unturned.append(image.path)
+        except ImageError as error:
+            bad[image.path] = str(error)
     if bad:
         raise _unusable(bad, len(paths))
-    return _shared(sets)
+    return _shared(sets) + _unturned(unturned)
 
 
 def _unusable(bad: dict[Path, str], total: int) -> ImageError:
@@ -58,3 +59,12 @@ def _shared(sets: Sequence[CocoData]) -> list[str]:
         return []
     what = "images are both trained on and measured by, so results will be too good"
     return [f"{len(shared)} {what}, such as {min(shared)}: `seanet data check --fix OUT` leaves them out of training"]
+
+
+def _unturned(paths: Sequence[Path]) -> list[str]:
+    if not paths:
+        return []
+    what = (
+        f"read unturned, against their EXIF entries, as their annotations say: {len(paths)} images, such as {paths[0]}"
+    )
+    return [f"{what}; `seanet data check` tells whether boxes and masks agree"]
