@@ -247,6 +247,16 @@ def test_what_has_too_many_parts_is_left_out(coco: Path, tmp_path: Path):
     assert (tmp_path / "yolo/labels/train/a.txt").read_text() == ""
 
 
+def test_what_voc_cannot_number_is_refused_before_anything_is_written(coco: Path, tmp_path: Path):
+    full = content(["a.png"], 1)
+    entry = full["annotations"][2] | {"image_id": 1}
+    full["annotations"] = [entry | {"id": n, "segmentation": [triangle(n / 10, n / 20, 11.7)]} for n in range(255)]
+    save(coco, "val", full)
+    stderr = seanet("data", "convert", "to-voc", coco, tmp_path / "voc", code=2).stderr
+    assert "instances_val.json: image 1 has 255 objects, and VOC holds 254: use to-labels" in stderr
+    assert not (tmp_path / "voc").exists()
+
+
 def test_bridges_are_short():
     """Squares in a row are joined side to side: the bridge between two of them is the gap, there and back."""
     square = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], float)

@@ -109,10 +109,10 @@ def labelme(
     from seanet.report.files import write_whole
 
     found = convert(source, split, counter("converted"))
+    names = require_names(names_of(part.contents for part in found.values()), out)
     for name, part in found.items():
         place(out, f"images/{name}", part.pictures, write_whole)
-    contents = {name: (part.contents, None) for name, part in found.items()}
-    write_parts(out, names_of(part.contents for part in found.values()), contents, json_)
+    write_parts(out, names, {name: (part.contents, None) for name, part in found.items()}, json_)
 
 
 @convert_app.command()
@@ -171,7 +171,8 @@ def labels(
         raise UserError("name the classes by exactly one of --class NAME, --table CSV and --numbers JSON")
     (classes,) = ways
     found = convert(images, labels, classes, split, ending, counter("converted"))
-    write_parts(out, class_names(found), {name: (part.contents, part.folder) for name, part in found.items()}, json_)
+    names = require_names(class_names(found), out)
+    write_parts(out, names, {name: (part.contents, part.folder) for name, part in found.items()}, json_)
 
 
 @convert_app.command()
@@ -203,12 +204,17 @@ def cityscapes_results(
     emit(found, json_, f"{len(entries)} detections in {len(truth.images)} images: {out}")
 
 
+def require_names(names: list[str], out: Path) -> list[str]:
+    """The classes, of which there must be one, where they are those of the objects."""
+    if not names:
+        raise UserError(f"there is no object that a mask can be made of, so nothing was written to {out}")
+    return names
+
+
 def write_parts(out: Path, names: list[str], parts: dict[str, "tuple[Contents, Path | None]"], json_: bool) -> None:
     """Splits with the folders of their images, to which links are made where they are given."""
     from seanet.data.converting import link_images
 
-    if not names:
-        raise UserError(f"there is no object that a mask can be made of, so nothing was written to {out}")
     for split, (_, folder) in parts.items():
         if folder:
             link_images(out, folder, f"images/{split}")

@@ -76,6 +76,8 @@ def to_voc(parts: dict[str, Part], out: Path, write: Write, progress: Progress |
     """VOC's folders with the lists of the splits; names that two splits share begin with their split."""
     times = Counter(part.stem(record) for part in parts.values() for record in part.data.images)
     shared = any(count > 1 for count in times.values())
+    for part in parts.values():
+        voc.require_room(part.data)
     write(out / voc.LABELMAP, voc.labelmap(_names(parts)))
     for split, part in parts.items():
         prefix = f"{split}/" if shared else ""

@@ -217,23 +217,28 @@ def _listed_names(root: Path, stem: str) -> list[str]:
     return [(entry.findtext("name") or "").strip() for entry in tree.iter("object")]
 
 
-def write(data: CocoData, stems: dict[int, str], repairs: Repairs) -> Iterator[tuple[str, bytes]]:
-    """Path and content of the two images of each image; ``stems`` are names by image id.  Crowd regions become void."""
+def require_room(data: CocoData) -> None:
+    """Error if VOC's 8 bits cannot hold the classes, or the objects of an image."""
     if len(data.categories) > MOST:
         message = f"{data.file}: has {len(data.categories)} classes, and VOC holds {MOST}: use to-labels"
         raise AnnotationError(message, file=data.file, field="categories")
     for record in data.images:
-        objects, labels = _painted(data, record, repairs)
+        if (count := sum(not a.crowd for a in record.annotations)) > MOST:
+            message = f"{data.file}: image {record.id} has {count} objects, and VOC holds {MOST}: use to-labels"
+            raise AnnotationError(message, file=data.file, image_id=record.id)
+
+
+def write(data: CocoData, stems: dict[int, str], repairs: Repairs) -> Iterator[tuple[str, bytes]]:
+    """Path and content of the two images of each image; ``stems`` are names by image id.  Crowd regions become void."""
+    for record in data.images:
+        objects, labels = _painted(record, repairs)
         yield f"{OBJECTS}/{stems[record.id]}.png", _indexed(objects)
         yield f"{KINDS}/{stems[record.id]}.png", _indexed(labels[objects])
 
 
-def _painted(data: CocoData, record: ImageRecord, repairs: Repairs) -> tuple[np.ndarray, np.ndarray]:
+def _painted(record: ImageRecord, repairs: Repairs) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the objects, (H, W), and the class of each number, (256,)."""
     single = [a for a in record.annotations if not a.crowd]
-    if len(single) > MOST:
-        message = f"{data.file}: image {record.id} has {len(single)} objects, and VOC holds {MOST}: use to-labels"
-        raise AnnotationError(message, file=data.file, image_id=record.id)
     numbers = {a.id: number for number, a in enumerate(single, 1)}
     labels = np.zeros(256, np.uint8)
     labels[[VOID, *numbers.values()]] = [VOID, *(a.label for a in single)]
