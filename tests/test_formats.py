@@ -236,15 +236,20 @@ def test_a_joined_ring_encloses_the_pixels_of_all(bits: np.ndarray):
 
 
 def test_what_has_too_many_parts_is_left_out(coco: Path, tmp_path: Path):
-    """A chessboard of 40 x 60 pixels has 1200 parts: too many for a row, none too many for a mask."""
-    board = (np.add.outer(np.arange(HEIGHT), np.arange(WIDTH)) % 2).astype(np.uint8)
-    entry = {"id": 5, "image_id": 1, "category_id": 3, "segmentation": runs(board), "iscrowd": 0}
-    entry |= {"area": int(board.sum()), "bbox": [0, 0, WIDTH, HEIGHT]}
-    save(coco, "train", content(["a.png"], 1) | {"annotations": [entry]})
+    """Chessboards of 50 and of 5,000 parts: the second is too much for a row, though not for a mask."""
+    boards = [(np.add.outer(np.arange(h), np.arange(w)) % 2).astype(np.uint8) for h, w in ((10, 10), (100, 100))]
+    full = content(["a.png", "b.png"], 1) | {"annotations": []}
+    for n, board in enumerate(boards):
+        full["images"][n] |= {"width": len(board), "height": len(board)}
+        entry = {"id": 5 + n, "image_id": 1 + n, "category_id": 3, "segmentation": runs(board), "iscrowd": 0}
+        full["annotations"].append(entry | {"area": int(board.sum()), "bbox": [0, 0, len(board), len(board)]})
+    save(coco, "train", full)
     command = ["data", "convert", "to-yolo", coco, tmp_path / "yolo", "--split", "train", "--json"]
     notes = json.loads(seanet(*command).stdout)["splits"]["train"]["notes"]
-    assert "1 object left out: more parts and holes than one outline can join (id 5)" in notes
-    assert (tmp_path / "yolo/labels/train/a.txt").read_text() == ""
+    assert "1 object left out: more parts and holes than one outline can join (id 6)" in notes
+    assert (tmp_path / "yolo/labels/train/b.txt").read_text() == ""
+    ring = np.array((tmp_path / "yolo/labels/train/a.txt").read_text().split()[1:], float) * 10
+    assert np.array_equal(codec.decode(codec.frPyObjects([ring.tolist()], 10, 10))[:, :, 0], boards[0])
 
 
 def test_what_voc_cannot_number_is_refused_before_anything_is_written(coco: Path, tmp_path: Path):

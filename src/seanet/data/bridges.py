@@ -10,13 +10,14 @@ import numpy as np
 
 from seanet.polygons import Ring, mask_polygons
 
-MOST_RINGS = 1000  # joining takes their number times that of their points
+MOST_WORK = 20_000_000  # rings times points, which joining takes: a second or two
 
 
 def outline(bits: np.ndarray, x0: int, y0: int) -> tuple[Ring | None, int]:
     """The one ring of a bitmap with its corner at (x0, y0), and how many it joins; None if those are none or too many."""
     rings = [ring for polygon in mask_polygons(bits, x0, y0) for ring in polygon]
-    return join(rings) if 0 < len(rings) <= MOST_RINGS else None, len(rings)
+    work = len(rings) * sum(map(len, rings))
+    return join(rings) if 0 < work <= MOST_WORK else None, len(rings)
 
 
 def join(rings: Sequence[Ring]) -> Ring:
