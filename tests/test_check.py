@@ -355,10 +355,12 @@ def test_mistakes_in_the_command(made, tmp_path):
 def test_the_page_shows_the_offenders(made, tmp_path):
     plant_everything(made)
     made.contents["train"]["categories"].append({"id": 11, "name": "<b>"})
+    made.contents["train"]["images"] += [{"id": ["<i>"], "file_name": "1.png"}, {"id": {}, "file_name": "1.png"}]
     made.write()
     checked = check(find_splits(made.folder), workers=0)
     page = write_sheet(tmp_path / "a.html", checked, "<data>").read_text()
     assert "<b>&lt;" not in page
+    assert "image [&#34;&lt;i&gt;&#34;]" in page
     assert "&lt;data&gt;" in page
     assert "<data>" not in page
     for words in ("annotation 60 of image 6", "image 3 of train (3.png): the same bytes as image 2 of val (2.png)"):

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from made import COUNTS, HEIGHT, RING, WIDTH, Made
 from seanet.data.check import Check, check, find_splits
 from seanet.data.coco import read_coco
+from seanet.report.check import facts
 from seanet.report.repaired import write_repaired
+from seanet.report.text import finite
 
 VALUES: list[Any] = [
     None,
@@ -80,7 +82,7 @@ def seen(tmp_path_factory) -> Check:
     return check(find_splits(made.folder), workers=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(change, min_size=1, max_size=6))
 def test_repairs_are_complete_and_final(seen, changes):
     folder = seen.splits[0].annotations.parents[1]
@@ -90,6 +92,7 @@ def test_repairs_are_complete_and_final(seen, changes):
     for split in seen.splits:
         split.annotations.write_text(json.dumps(contents[split.name]))
     before = check(seen.splits, workers=0, known=seen.seen)
+    json.dumps(finite(facts(before)), allow_nan=False)
     if len(before.data) < 2:
         return
     with TemporaryDirectory() as place:

@@ -1,5 +1,6 @@
 """What a check of a data set can find, how bad each of it is, and how findings are put together."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -81,11 +82,12 @@ class Collector:
     def note(
         self, split: str, subject: str, severity: str, what: str, id: object, image_id: object = None, said: str = ""
     ) -> None:
-        self.places[Kind(split, subject, severity, what)].append(Place(id, image_id, said))
+        self.places[Kind(split, subject, severity, what)].append(Place(_plain(id), _plain(image_id), said))
 
     def add(self, split: str, repairs: Repairs) -> None:
         for (subject, verb, what), places in repairs.found.items():
-            self.places[Kind(split, subject, verb, what)] += places
+            for place in places:
+                self.note(split, subject, verb, what, *place)
 
     def found(self, splits: Iterable[str]) -> tuple[Found, ...]:
         """Worst first, then by split as given and by number."""
@@ -95,6 +97,11 @@ class Collector:
             key=lambda kind: (rank.index(kind.severity), order.index(kind.split), -len(self.places[kind])),
         )
         return tuple(Found(kind, tuple(self.places[kind])) for kind in kinds)
+
+
+def _plain(id: object) -> object:
+    """An id as it is, or, where a file has a list or an object in its place, the text of that."""
+    return id if id is None or isinstance(id, int | float | str) else json.dumps(id)
 
 
 def training(splits: Iterable[str]) -> str | None:
