@@ -222,6 +222,10 @@ SKIPPED = {
     "polygon outside": ({"segmentation": [[70, 1, 80, 1, 80, 9]]}, "polygon outside the image"),
     "polygon a line": ({"segmentation": [[10, 10, 30, 30, 20, 20]]}, "polygon without area"),
     "polygon a point": ({"segmentation": [[10, 10] * 4]}, "polygon without area"),
+    "polygon in the rim around the image": (
+        {"segmentation": [[0.38, 0, 0, 42, -3.0, 0]], "bbox": None},
+        "polygon without area",
+    ),
     "polygon drawn twice": ({"segmentation": [SQUARE * 2]}, "polygon without area"),
     "polygon drawn twice, by other points": (
         {"segmentation": [[*SQUARE, 10, 10, 20, 10, 30, 10, 30, 20, 30, 30, 20, 30, 10, 30]], "area": 800},

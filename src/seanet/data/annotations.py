@@ -107,9 +107,9 @@ class _Objects:
     def drop(self) -> None:
         """Copies, and polygons without a pixel; what is left gets new numbers."""
         _, first = np.unique(np.frombuffer(self.fingerprints, np.int64), return_index=True)
-        left = sorted(set((first + 1).tolist()) - self.blank)
-        if len(left) == len(self.fingerprints):
+        if len(first) == len(self.fingerprints) and not self.blank:
             return
+        left = sorted(set((first + 1).tolist()) - self.blank)
         numbers = {old: new for new, old in enumerate(left, 1)}
         for image, found in self.found.items():
             for a in found:

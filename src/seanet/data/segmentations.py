@@ -121,15 +121,17 @@ def _measured(rings: list[np.ndarray], height: int, width: int) -> Mask:
     length = sum(map(bitmaps.ring_length, rings))
     if length > LONGEST:
         raise Skip(f"polygon with an outline of more than {LONGEST:,.0f} pixels")
-    exact = False
-    # A sliver, or a bow whose loops cancel, may hold no pixel's centre: only then is it worth drawing here.
-    if area < length / 2 + 1:
-        area, exact = float(codec.area(bitmaps.rings_to_rle(rings, height, width))), True
-        if not area:
-            raise Skip(NO_AREA)
     points = np.concatenate(rings).reshape(-1, 2)
     (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
-    return Mask(rings, (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))), area, exact)
+    # A sliver, a bow whose loops cancel, or what lies in the rim around the image may hold no pixel's centre: only then
+    # is it worth drawing here.
+    thin = area < length / 2 + 1
+    if thin or min(x0, y0) < 0 or x1 > width or y1 > height:
+        drawn = float(codec.area(bitmaps.rings_to_rle(rings, height, width)))
+        if not drawn:
+            raise Skip(NO_AREA)
+        area = drawn if thin else area
+    return Mask(rings, (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))), area, thin)
 
 
 def _of_runs(raw: dict[str, Any], given: Box | None, height: int, width: int, note: Note) -> Mask:
