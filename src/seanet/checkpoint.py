@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,6 @@ __all__ = [
     "check_fits",
     "digest",
     "find",
-    "load_fitting",
     "load_whole",
     "pack",
 ]
@@ -91,7 +91,7 @@ def check_fits(path: str | Path, meta: Meta, classes: tuple[str, ...]) -> None:
     else:
         old, new = next(pair for pair in zip(meta.classes, classes, strict=True) if pair[0] != pair[1])
         numbers = f"was trained on other classes ({old!r} stands where the data have {new!r})"
-    raise damaged(path, f"{numbers}: start a new run from it (--init) to keep all but the layers that name classes")
+    raise damaged(path, f"{numbers}: start a new run from it (--init), which keeps the rows of classes that both have")
 
 
 def load_whole(model: torch.nn.Module, weights: Weights, path: str | Path) -> None:
@@ -109,14 +109,6 @@ def load_whole(model: torch.nn.Module, weights: Weights, path: str | Path) -> No
             f" {min(other)} first: load it with the version that wrote it ({made_by}) or train again",
         )
     model.load_state_dict(weights)
-
-
-def load_fitting(model: torch.nn.Module, weights: Weights) -> list[str]:
-    """Load what fits by name and shape; the names of the model's tensors that keep their values."""
-    own = model.state_dict()
-    fits = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
-    model.load_state_dict(fits, strict=False)
-    return [name for name in own if name not in fits]
 
 
 def save_state(
@@ -196,7 +188,8 @@ def write(path: Path, tensors: Weights, metadata: dict[str, str], keep: Path | N
     except (OSError, SafetensorError) as error:
         raise _not_written(path, tensors, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # as on a disk that has become read-only; the next run sweeps it
+            temporary.unlink(missing_ok=True)
 
 
 def _rename_copy(path: Path, copy: Path) -> None:
@@ -211,7 +204,8 @@ def _rename_copy(path: Path, copy: Path) -> None:
     try:
         os.replace(link, copy)
     finally:
-        link.unlink(missing_ok=True)  # stays if both were names of one file already
+        with suppress(OSError):
+            link.unlink(missing_ok=True)  # stays if both were names of one file already
 
 
 def digest(tensors: Weights) -> str:
@@ -267,7 +261,7 @@ def _key(key: Any, name: str) -> str | int:
 def _not_written(path: Path, tensors: Weights, error: Exception) -> CheckpointError:
     needed = sum(value.nbytes for value in tensors.values())
     full = getattr(error, "errno", None) == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error)
-    reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
+    reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
     try:
         free = f"{shutil.disk_usage(path.parent).free:,} bytes are free"
     except OSError:

@@ -1,5 +1,6 @@
 """Training a detector on COCO-style data: what ``run`` trains, made of a configuration and two data sets."""
 
+import logging
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,12 +10,15 @@ from typing import Any
 import torch
 
 from seanet.config import Config
+from seanet.data.check_headers import require_files
 from seanet.data.coco import CocoData, find_split, read_coco
-from seanet.data.loader import train_loader
+from seanet.data.loader import Loader, train_loader
 from seanet.detector import Detector, build
 from seanet.evaluation.run import evaluate
 from seanet.execution import prepare
 from seanet.predict import Model
+from seanet.training.feed import steady
+from seanet.training.folder import is_first
 from seanet.training.optim import Plan
 from seanet.training.run import Job, Run, run
 from seanet.training.same import identity
@@ -22,6 +26,7 @@ from seanet.types import Batch
 from seanet.weights.fitting import start_from
 from seanet.weights.start import load_start
 
+log = logging.getLogger(__name__)
 Data = Path | str | tuple[CocoData, CocoData]
 
 
@@ -50,7 +55,7 @@ def train(
             return load_start(detector, config.backbone, download)
         return start_from(detector, training.categories.names, Path(init), reset_head)
 
-    training, validation = _read(data)
+    training, validation = _read(data, config.data.max_pixels)
     job = coco_job(config, training, validation)
     return run(config, job, Path(out), resume=resume, start=start, device=device, tensorboard=tensorboard)
 
@@ -64,20 +69,29 @@ def coco_job(config: Config, training: CocoData, validation: CocoData) -> Job:
     categories, count = training.categories, len(training.categories)
     plan = Plan(config.train, len(training.images))
 
-    def batches(step: int) -> Iterator[Batch]:
-        loader = train_loader(
+    def loader(place: int, alone: bool) -> Loader:
+        made = train_loader(
             training,
             config.data,
             batch=plan.micro_batch,
             seed=config.train.seed,
-            workers=config.train.workers,
+            workers=min(config.train.workers, 1) if alone else config.train.workers,
             rank=_rank(),
             world=config.train.devices,
-            start=plan.position(step),
+            start=divmod(place, plan.parts),
         )
-        loader.worker_init_fn = _ignore_sigterm
-        while True:
-            yield from loader  # each pass goes on with the next epoch
+        made.worker_init_fn = _ignore_sigterm
+        if alone and made.num_workers:
+            made.prefetch_factor = 1  # nothing is read before the batch before it has arrived
+        return made
+
+    def images(place: int) -> list[tuple[int, str]]:
+        keys: Any = loader(place, alone=True).batch_sampler
+        records = [training.images[index] for _, index in next(iter(keys))]
+        return [(record.id, str(record.path)) for record in records]
+
+    def batches(step: int) -> Iterator[Batch]:
+        return steady(loader, images, step * config.train.accumulate)
 
     def detector() -> Detector:
         made = build(config, count)
@@ -111,11 +125,15 @@ def flat(metrics: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read(data: Data) -> tuple[CocoData, CocoData]:
+def _read(data: Data, max_pixels: int) -> tuple[CocoData, CocoData]:
     if isinstance(data, tuple):
         return data
     training = read_coco(*find_split(data, "train"))
-    return training, read_coco(*find_split(data, "val"), categories=training.categories)
+    validation = read_coco(*find_split(data, "val"), categories=training.categories)
+    if is_first():
+        for line in require_files((training, validation), max_pixels):
+            log.warning(line)
+    return training, validation
 
 
 def _ignore_sigterm(worker: int) -> None:

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from seanet.checkpoint import PREVIOUS, Meta, read_state, save_state
 from seanet.config import Train
-from seanet.errors import CheckpointError
+from seanet.errors import CheckpointError, WorkerError
 from seanet.execution import HALVES, running
+from seanet.training.feed import is_loss
 from seanet.training.keeper import Keeper, Metrics
 from seanet.training.nonfinite import Bad, Guard
 from seanet.training.optim import Plan, optimizer
@@ -209,6 +210,8 @@ def fit(
             if not keeper.signals.received:  # else an answer to a second or an early signal
                 raise
         except (RuntimeError, MemoryError) as error:
+            if is_loss(error):  # in the midst of an evaluation, before which the run was saved
+                raise WorkerError(f"{error}: reading images to evaluate with failed; --resume goes on there") from error
             if not is_shortage(error):
                 raise
             raise shortage(error, plan, device, keeper.folder) from error
