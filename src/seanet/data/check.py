@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seanet.config import Data
 from seanet.data import check_kinds as kinds
 from seanet.data.check_copies import Copies, Twins, shown
 from seanet.data.check_files import Seen, judge, real, see_all, unnamed
@@ -174,6 +175,16 @@ def _note_totals(split: str, data: CocoData, collector: Collector) -> None:
         collector.note(split, "file", "refused", "lists no images that can be used", data.file.name)
     elif not any(counts(data).values()):
         collector.note(split, "file", "harmful", "holds no objects that can be used", data.file.name)
+    share = _skipped(data) / max(data.repairs.annotations, 1)
+    if share > Data.max_bad:
+        said = f"{share:.1%} of its annotations have to be skipped, more than data.max_bad = {Data.max_bad:.1%}"
+        collector.note(split, "file", "refused", kinds.TOO_MANY, data.file.name, said=said)
+
+
+def _skipped(data: CocoData) -> int:
+    """Annotations that are skipped for their own sake."""
+    found = data.repairs.found.items()
+    return sum(len(at) for (_, verb, what), at in found if verb == "skipped" and what != "its image is refused")
 
 
 def counts(data: CocoData) -> Counter[str]:

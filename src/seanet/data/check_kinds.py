@@ -39,6 +39,7 @@ SWAPPED = "width and height are those before its EXIF entry turns it, its annota
 SUFFIX = "the end of its file's name is that of another format"
 PLAIN = "of one colour"
 NO_OBJECTS = "no objects"
+TOO_MANY = "more of its annotations have to be skipped than data.max_bad allows"
 UNUSED = "not named by an image of {}"
 COPIES = {
     "file": "the same file as another",
