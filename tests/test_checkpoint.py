@@ -187,10 +187,3 @@ def test_fits(saved):
         checkpoint.check_fits(saved, META, ("cat",))
     with pytest.raises(CheckpointError, match="'dog' stands where the data have 'cow'"):
         checkpoint.check_fits(saved, META, ("cat", "cow"))
-
-
-def test_load_fitting():
-    model = torch.nn.Linear(4, 3)
-    kept = checkpoint.load_fitting(model, {"weight": torch.ones(3, 4), "bias": torch.ones(5), "other": torch.ones(1)})
-    assert kept == ["bias"]
-    assert torch.equal(model.weight.detach(), torch.ones(3, 4))

@@ -204,7 +204,7 @@ def test_what_cannot_be_taken(ours, of_detectron2):
     deeper = of_detectron2 | {"backbone.bottom_up.res4.22.conv1.weight": torch.rand(256, 1024, 1, 1)}
     with pytest.raises(CheckpointError, match=r"another backbone than resnet50.*1 of its tensors.*layer3\.22"):
         import_weights(ours, deeper)
-    with pytest.raises(CheckpointError, match=r"holds weights that are not finite \(rpn"):
+    with pytest.raises(CheckpointError, match=r"^holds weights that are not finite \(rpn"):
         import_weights(ours, of_detectron2 | {"proposal_generator.rpn_head.conv.bias": torch.full((256,), torch.nan)})
     with pytest.raises(CheckpointError, match=r"backbone alone.*backbone\.weights=FILE"):
         import_weights(ours, {"layer1.0.conv1.weight": torch.zeros(1)})
@@ -212,6 +212,13 @@ def test_what_cannot_be_taken(ours, of_detectron2):
         import_weights(ours, {"a": torch.zeros(1)})
     with pytest.raises(UserError, match="no style 'rgb'"):
         import_weights(ours, of_detectron2, "rgb")
+
+
+def test_a_file_that_cannot_be_taken_is_named(tmp_path, ours):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "theirs.pth")
+    with pytest.raises(CheckpointError, match=r"theirs\.pth: none of these tensors") as error:
+        import_weights(ours, tmp_path / "theirs.pth")
+    assert error.value.file == str(tmp_path / "theirs.pth")
 
 
 def test_names_under_a_prefix(ours, of_mmdetection):

@@ -1,6 +1,6 @@
 """Malicious files at every place that loads something: nothing of them may run.
 
-    .venv/bin/python benchmarks/faults/pickles.py --out benchmarks/faults/pickles.json
+    python benchmarks/faults/pickles.py --out benchmarks/faults/pickles.json
 
 Each place loads each file of ``malice`` in a process whose audit hook counts what code does and reading does not: importing,
 compiling and executing, opening files to write, sockets, processes.  The file must be refused in a sentence that names it,
@@ -8,6 +8,7 @@ or be taken without such an event; the canary that each would create must not ap
 """
 
 import argparse
+import codecs
 import gc
 import json
 import multiprocessing
@@ -79,7 +80,17 @@ EVENTS += (
     "sys.settrace",
     "gc.",
 )
-HARMLESS = ("encodings.", "linecache", "traceback")  # modules that Python imports to say what went wrong
+CODECS = (
+    "cp437",
+    "latin-1",
+    "raw-unicode-escape",
+    "unicode-escape",
+    "utf-8-sig",
+    "utf-16-le",
+    "utf-16-be",
+    "utf-32-le",
+)
+CODECS += ("utf-32-be",)  # Python's own modules, imported before the watch begins
 
 
 class Watch:
@@ -97,7 +108,7 @@ class Watch:
             writing = (isinstance(mode, str) and set(mode) & set("wax+")) or (flags or 0) & (os.O_WRONLY | os.O_RDWR)
             if writing:
                 self.seen.append(f"open {arguments[0]!r} to write")
-        elif event.startswith(EVENTS) and not (event == "import" and str(arguments[0]).startswith(HARMLESS)):
+        elif event.startswith(EVENTS):
             self.seen.append(f"{event} {arguments[:1]!r}"[:200])
 
 
@@ -154,6 +165,8 @@ def child(place: str, folder: Path, pipe: Any, only: list[str]) -> None:
     """All files at one place, once it was warmed by files that are good or plainly broken."""
     made = places(folder)
     prepare, load = made.pop("prepared"), made[place]
+    for name in CODECS:
+        codecs.lookup(name)
     canary, file, watch = folder / "canary", folder / "file.bin", Watch()
     for content in (b"", b"text", malice.good_zip(), malice.FILES["os.system"](canary), malice.FILES["tar"](canary)):
         file.write_bytes(content)

@@ -16,7 +16,7 @@ SHOWN = 8  # names of tensors in a line
 
 @weights_app.callback()
 def weights_root() -> None:
-    """Look into files of weights, import those of other frameworks, exchange models."""
+    """Show, import and exchange files of weights."""
 
 
 @weights_app.command()

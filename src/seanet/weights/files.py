@@ -22,7 +22,8 @@ from seanet.weights.archives import is_archive, read_archive
 class Source:
     """Weights as a file has them, and what stands beside them."""
 
-    path: Path
+    path: Path | None
+    """None for weights that come from no file."""
     tensors: dict[str, Tensor]
     content: Any = None
     """All that a pickle holds, for the names of classes and settings among it."""

@@ -8,7 +8,8 @@ What a model must be set to for their numbers is in ``Imported.advice``; ``makin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Foreign:
     """Names, where the file has them."""
     count: int
     """Of classes, without the background."""
+    path: Path | None = None
 
     @property
     def wanted(self) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def import_weights(model: Model | Detector, weights: Mapping[str, Tensor] | Path
     ``style`` (pytorch, caffe or bgr, see ``frameworks.STYLES``) is needed where it is neither in the file nor usual.
     """
     detector = model.detector if isinstance(model, Model) else model
-    source = Source(Path("weights"), dict(weights)) if isinstance(weights, Mapping) else read_source(Path(weights))
+    source = Source(None, dict(weights)) if isinstance(weights, Mapping) else read_source(Path(weights))
     return put(detector, foreign(source, style))
 
 
@@ -85,13 +87,15 @@ def foreign(source: Source, style: str = "") -> Foreign:
     if style and style not in STYLES:
         raise UserError(f"there is no style {style!r}: pytorch, caffe and bgr are known", field="style", value=style)
     tensors = without_prefix(source.tensors)
-    framework = recognise(tensors.keys())
-    found = STYLES[style] if style else style_of(framework, tensors, source.content)
+    with _naming(source.path):
+        framework = recognise(tensors.keys())
+        found = STYLES[style] if style else style_of(framework, tensors, source.content)
     tensors = {name.replace(LAST_OF_THREE, "roi_head.mask_head."): value for name, value in tensors.items()}
     named = {our_name(framework, name): value for name, value in tensors.items() if not _no_weight(name)}
     if broken := [name for name, value in named.items() if value.is_floating_point() and not value.isfinite().all()]:
-        raise CheckpointError(f"{source.path}: holds weights that are not finite ({broken[0]})", file=str(source.path))
-    return Foreign(framework, found, named, class_names(source.content), _classes(named))
+        with _naming(source.path):
+            raise CheckpointError(f"holds weights that are not finite ({broken[0]})")
+    return Foreign(framework, found, named, class_names(source.content), _classes(named), source.path)
 
 
 def put(detector: Detector, given: Foreign) -> Imported:
@@ -104,13 +108,23 @@ def put(detector: Detector, given: Foreign) -> Imported:
     if FIRST in in_our_order:
         in_our_order[FIRST] = first_convolution(in_our_order[FIRST], given.style)
     taken = {k: v for k, v in in_our_order.items() if k in ours and ours[k].shape == v.shape}
-    if not taken:
-        raise CheckpointError(f"nothing of these weights of {given.framework} fits into {config.recipe}")
-    _check_backbone(given, in_our_order, taken, ours, config)
+    with _naming(given.path):
+        if not taken:
+            raise CheckpointError(f"nothing of these weights of {given.framework} fits into {config.recipe}")
+        _check_backbone(given, in_our_order, taken, ours, config)
     detector.load_state_dict(taken, strict=False)
     untouched = [k for k in ours if k not in taken and not k.endswith(COUNTER)]
     unused = sorted(in_our_order.keys() - taken.keys())
     return Imported(sorted(taken), unused, untouched, given.framework, _advice(given, config))
+
+
+@contextmanager
+def _naming(path: Path | None) -> Generator[None]:
+    """Put the file's name, where there is one, before what is wrong with its weights."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise (CheckpointError(f"{path}: {error}", file=str(path)) if path else error) from None
 
 
 def _no_weight(name: str) -> bool:

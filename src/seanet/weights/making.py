@@ -25,7 +25,7 @@ def new_model(source: Source, recipe: Config, classes: str = "", style: str = ""
     ``coco``.  Without them they are those that the file has, else "class 1", "class 2" ...
     """
     given = foreign(source, style)
-    rows = _rows(source.path, given, classes)
+    rows = _rows(str(source.path or "the file"), given, classes)
     config = set_for(given, recipe)
     detector = Detector(config, len(rows))
     report = put(detector, given)
@@ -33,11 +33,11 @@ def new_model(source: Source, recipe: Config, classes: str = "", style: str = ""
     if len(kept) < len(rows):
         whole, detector = detector, Detector(config, len(kept))
         taken = {name: value for name, value in whole.state_dict().items() if name in set(report.taken)}
-        fit(detector, kept, Known(taken, rows, str(source.path)))
+        fit(detector, kept, Known(taken, rows, ""))
     return Model(detector.eval(), config, Categories(_ids(kept), tuple(kept))), report
 
 
-def _rows(file: Path, given: Foreign, classes: str) -> tuple[str, ...]:
+def _rows(file: str, given: Foreign, classes: str) -> tuple[str, ...]:
     if classes == "coco":
         names = tuple(_coco()) if given.count == len(_coco()) else tuple(n for n in _coco() if n != NOTHING)
     elif classes:
