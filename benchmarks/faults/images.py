@@ -1,6 +1,6 @@
 """Damaged image files: each must be read, or be refused by a sentence that names it; none may crash, hang or take all memory.
 
-    .venv/bin/python benchmarks/faults/images.py --count 10000
+    python benchmarks/faults/images.py --count 10000
 
 Case ``seed`` is a good file of one of the formats and modes below, damaged in one of the ways below; both follow from the
 seed alone.  Every case is read in a process of its own limits.  A truncated file may be read only if none of its pixels
