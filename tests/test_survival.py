@@ -14,13 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 from seanet import checkpoint
+from seanet.cli import app
 from seanet.data.coco import find_split, read_coco
 from seanet.data.synth import synthesise
 from seanet.errors import CheckpointError, DivergenceError, ImageError, UserError, WorkerError
 from seanet.training import feed, folder, nonfinite
 from seanet.training.coco import coco_job
+from seanet.training.replay import replay
 from seanet.training.run import run
 from test_train import Tiny, batches, config, go, losses, rows, same, small, weights
 
@@ -33,6 +36,12 @@ def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "run"
     go(config(), out)
     return out
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    out = synthesise(tmp_path_factory.mktemp("scenes") / "data", 6, 64, val=1)
+    return [read_coco(*find_split(out, split)) for split in ("train", "val")]
 
 
 def cut(out, step):
@@ -379,13 +388,52 @@ def test_running_statistics_forget_the_step(tmp_path):
     assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
 
 
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_replay_says_where_it_begins(tmp_path, where):
+    """The loss is an output of the whole; the gradient of a root at zero is that of the convolution's weight."""
+    made = diverging([5], where)
+    with pytest.raises(DivergenceError):
+        go(config(), tmp_path / "run", build=made)
+    account = replay(tmp_path / "run", lambda config, classes: made())
+    assert (account.reproduced, account.step, account.ids, account.images) == (True, 6, [4, 5], [4, 5])
+    assert (account.module, account.gradient) == (
+        ("the losses", "conv.weight") if where == "loss" else ("", "conv.weight")
+    )
+    image = next(iter(batches(config().train, 5))).images[0]
+    assert account.ranges[0] == (float(image.min()), float(image.max()))
+    assert replay(tmp_path / "run", lambda config, classes: made()) == account
+    healthy = replay(tmp_path / "run", lambda config, classes: Tiny())
+    assert (healthy.reproduced, healthy.images) == (False, [])
+
+
+def test_a_replay_names_the_module_and_the_image(tmp_path, monkeypatch):
+    class Spoilt(Tiny):
+        """What the convolution gives is infinite on one image."""
+
+        def forward(self, batch):
+            found = super().forward(batch)
+            hot = torch.tensor([id == 3 for id in batch.ids]).float().reshape(-1, 1, 1, 1)
+            return found | {"level": self.conv(hot / (1 - hot) + batch.images.float()).mean()}
+
+    with pytest.raises(DivergenceError, match="of step 2 is not finite"):
+        go(config(), tmp_path / "run", build=Spoilt)
+    account = replay(tmp_path / "run", lambda config, classes: Spoilt())
+    assert (account.ids, account.images, account.module) == ([2, 3], [3], "conv")
+    monkeypatch.setattr("seanet.training.replay.replay", lambda path: account)
+    shown = CliRunner().invoke(app, ["replay", str(tmp_path / "run")])
+    assert shown.exit_code == 0
+    assert "The first output that is not finite is that of conv." in shown.output
+    assert "Images that bring it alone: with the ids 3." in shown.output
+
+
+def test_nothing_to_replay(tmp_path, whole):
+    with pytest.raises(CheckpointError, match="no step of this run was kept"):
+        replay(whole)
+    with pytest.raises(CheckpointError, match=r"last\.safetensors holds no batch"):
+        replay(whole / checkpoint.LAST)
+
+
 # Processes that read images
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = synthesise(tmp_path_factory.mktemp("scenes") / "data", 6, 64, val=1)
-    return [read_coco(*find_split(out, split)) for split in ("train", "val")]
 
 
 def work(settings, scenes, out, **options):

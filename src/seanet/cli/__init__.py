@@ -2,7 +2,7 @@
 
 from seanet.cli.app import app
 
-from seanet.cli import train, val, compare, analyse, predict, bench, recipes, demo, data, weights  # isort: skip  # in the order of the help
+from seanet.cli import train, replay, val, compare, analyse, predict, bench, recipes, demo, data, weights  # isort: skip  # in the order of the help
 from seanet.cli import check, convert, export, datasets  # isort: skip  # of the group data
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "main",
     "predict",
     "recipes",
+    "replay",
     "train",
     "val",
     "weights",

@@ -103,7 +103,11 @@ class Module(lightning.LightningModule):
         step = self.trainer.global_step + 1
         if self.guard.looks(step, self.device.type):
             self.guard.parts.append(batch)
-        losses = self.detector(batch)
+        try:
+            losses = self.detector(batch)
+        except (RuntimeError, ValueError, IndexError):  # as of boxes that are no numbers
+            self.require_unspoilt(self.watch.bad(), step)
+            raise
         self.watch.add(step, batch, losses)
         return sum(losses.values())
 
