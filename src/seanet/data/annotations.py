@@ -4,7 +4,7 @@ import math
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -116,7 +116,7 @@ class _Objects:
                 if a.id not in numbers:
                     verb, what = ("skipped", NO_AREA) if a.id in self.blank else ("dropped", "exact copy of another")
                     self.findings.note("annotation", verb, what, self.names.get(a.id, a.source_id), image)
-            self.found[image] = [replace(a, id=numbers[a.id]) for a in found if a.id in numbers]
+            self.found[image] = [a.numbered(numbers[a.id]) for a in found if a.id in numbers]
 
     def _check_id(self, id: object, name: object, image: int | None) -> None:
         """Ids are numbered anew, so what is wrong with them is only counted."""
@@ -174,8 +174,9 @@ def _annotation(case: Case, number: int, labels: dict[int, int | None], own: Cat
         raise Skip("no segmentation")
     crowd = _crowd(case, mask)
     area = _area(case, mask, crowd)
-    shape = Rings.of(mask.segmentation) if isinstance(mask.segmentation, list) else mask.segmentation
-    return Annotation(number, entry.get("id"), label, box, shape, area, crowd)
+    id = entry.get("id")
+    number = id if is_int(id) and id == number else number  # one object less in memory
+    return Annotation(number, id, label, box, mask.segmentation, area, crowd)
 
 
 def _label(case: Case, labels: dict[int, int | None], own: Categories) -> int:
@@ -281,4 +282,4 @@ def _size_class(area: float) -> str:
 
 def _fingerprint(annotation: Annotation, image: int) -> int:
     shape = annotation.shape if isinstance(annotation.shape, Rings) else annotation.shape["counts"]
-    return hash((image, annotation.label, annotation.box, annotation.crowd, shape))
+    return hash((image, annotation.label, annotation.numbers[:32], annotation.crowd, shape))

@@ -1,5 +1,6 @@
 """A checked data set: categories, images and their objects, immutable, in pixels of the image files."""
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from seanet.data.bitmaps import Bitmap
 from seanet.data.repairs import Repairs
 from seanet.errors import AnnotationError
 
+NUMBERS = struct.Struct("=5d")
 Box = tuple[float, float, float, float]
 Segmentation = list[np.ndarray] | dict[str, Any]
 """Rings, each (2n,) float64, or COCO's compressed run lengths, ``{"size": [h, w], "counts": bytes}``."""
@@ -66,22 +68,46 @@ class Rings:
         return np.split(flat, self.ends) if self.ends else [flat]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Annotation:
-    """An object, in pixels of the image file."""
+    """An object, in pixels of the image file; packed, for a data set holds a million."""
 
     id: int  # 1..N within the data set
     source_id: object  # what the file says: missing, repeated or 0 at times
     label: int  # 1..K
-    box: Box  # xyxy, inside the image
+    numbers: bytes
+    """The box and the area, five float64."""
     shape: Rings | dict[str, Any]
     """The segmentation as it is kept."""
-    area: float  # pixels
     crowd: bool
+
+    def __init__(
+        self, id: int, source_id: object, label: int, box: Box, segmentation: Segmentation, area: float, crowd: bool
+    ):
+        shape = Rings.of(segmentation) if isinstance(segmentation, list) else segmentation
+        fields = {"id": id, "source_id": source_id, "label": label, "shape": shape, "crowd": crowd}
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "numbers", NUMBERS.pack(*box, area))
+
+    @property
+    def box(self) -> Box:
+        """xyxy, inside the image."""
+        x0, y0, x1, y1, _ = NUMBERS.unpack(self.numbers)
+        return x0, y0, x1, y1
+
+    @property
+    def area(self) -> float:
+        """In pixels."""
+        return NUMBERS.unpack(self.numbers)[4]
 
     @property
     def segmentation(self) -> Segmentation:
         return self.shape.unpack() if isinstance(self.shape, Rings) else self.shape
+
+    def numbered(self, id: int) -> "Annotation":
+        """The same object under another id."""
+        return Annotation(id, self.source_id, self.label, self.box, self.segmentation, self.area, self.crowd)
 
 
 @dataclass(frozen=True, slots=True)
