@@ -1,6 +1,6 @@
 """The same seed twice: training and prediction, bit for bit, by readers, threads, batches and order.
 
-    .venv/bin/python benchmarks/faults/determinism.py --out benchmarks/faults/determinism.json
+    python benchmarks/faults/determinism.py --out benchmarks/faults/determinism.json
 
 A short real training with copy-paste, crops, jitter, changes of colour, averaged weights, a cascade and mask scoring.
 Each line is compared with the first of its kind; ``steps``, ``rows``, ``weights`` or ``optimizer`` say what differs first.

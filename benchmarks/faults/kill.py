@@ -1,13 +1,13 @@
 """Kills at random moments of a short real training; after each it is resumed and must end as if nothing had happened.
 
-    .venv/bin/python benchmarks/faults/kill.py --trials 200
+    python benchmarks/faults/kill.py --trials 200
 
 In three of four trials the process is killed (SIGKILL) at a random moment, one of imports excepted; in the fourth it dies
 inside a save: at a random byte of the file, or before or after one of the calls that make it durable.  A resumed run is
 killed again with one chance in three.  Equal means: every step once in metrics.csv, all its numbers but the clock's, and
 fingerprints of both checkpoints and of the optimiser.
 
-    .venv/bin/python benchmarks/faults/kill.py --saves 1000 --out benchmarks/faults/saves.json
+    python benchmarks/faults/kill.py --saves 1000 --out benchmarks/faults/saves.json
 
 kills a process that does nothing but save, again and again, with TMPDIR on another disk.  What was last said to be saved,
 or the save after it, must load.

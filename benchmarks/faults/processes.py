@@ -1,6 +1,6 @@
 """Training in two processes against one process with the same images in every step.
 
-    .venv/bin/python benchmarks/faults/processes.py --out benchmarks/faults/processes.json
+    python benchmarks/faults/processes.py --out benchmarks/faults/processes.json
 
 ``two``: two processes (gloo, CPU), each with half of the batch.  ``parts``: one process that takes the same halves one
 after the other (accumulate=2): the same arithmetic, so that losses are to agree to 1e-5 in heads that divide by what they

@@ -1,6 +1,6 @@
 """SIGTERM at random moments of a short real training, start and evaluation among them.
 
-    .venv/bin/python benchmarks/faults/terminate.py --trials 50
+    python benchmarks/faults/terminate.py --trials 50
 
 Each run is then resumed and must end as if nothing had happened.  What counts: how the process ended (143, or by the
 signal itself before training began, when there was nothing to save), and how many seconds that took.  In every fifth

@@ -1,6 +1,6 @@
 """Processes that read images are killed or stopped at random moments; and two runs are started in one folder.
 
-    .venv/bin/python benchmarks/faults/workers.py --trials 50 --hung 5 --twice 20
+    python benchmarks/faults/workers.py --trials 50 --hung 5 --twice 20
 
 A run whose reader was killed (SIGKILL) or hangs (SIGSTOP) must go on, and end as one that nothing happened to.  Of two
 runs that are started in one folder, the second at a random moment of the first, exactly one trains; the other ends with
