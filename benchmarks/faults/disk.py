@@ -1,6 +1,6 @@
 """A disk that fills up or fails at each write of a checkpoint: what stood there must load, and a sentence say why.
 
-    sudo .venv/bin/python benchmarks/faults/disk.py --trials 100
+    sudo python benchmarks/faults/disk.py --trials 100
 
 Two parts, on small file systems in memory that this mounts, which needs root.  ``saves``: one checkpoint in the place of
 another with a random number of bytes left, or a disk that is read-only, out of quota, closed to the user, failing, or
