@@ -1,6 +1,6 @@
 """Damaged files of weights: each is refused in a sentence that names it, or gives the numbers that were saved, to the bit.
 
-    .venv/bin/python benchmarks/faults/checkpoints.py --count 2000 --seed 0 --out benchmarks/faults/checkpoints.json
+    python benchmarks/faults/checkpoints.py --count 2000 --seed 0 --out benchmarks/faults/checkpoints.json
 
 Case ``seed`` of each form is a good file, damaged in one of the ways below; both follow from the seed alone.  A plain
 safetensors file, a pickle of arrays and torch.save's older form have no checksums: what of their numbers is changed without
