@@ -1,6 +1,6 @@
 """Damaged annotation files: each must be read, or be refused by a sentence that names it; none may crash or hang.
 
-    .venv/bin/python benchmarks/faults/annotations.py --count 10000 --seed 0 --out benchmarks/faults/annotations.json
+    python benchmarks/faults/annotations.py --count 10000 --seed 0 --out benchmarks/faults/annotations.json
 
 Case ``seed`` is a small good file, changed one to four times in the ways below; all follows from the seed alone.  Every case
 is read in a process of its own limits.  Whatever is accepted is measured: its own objects, given as results, must have
