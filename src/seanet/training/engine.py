@@ -205,9 +205,10 @@ def fit(
 ) -> None:
     """Train; afterwards the keeper holds the history and the signal that ended the run, if one did."""
     ema = keeper.ema = EMAWeightAveraging(decay=plan.train.ema) if plan.train.ema is not None else None
+    keeper.saver = SafeCheckpointIO(keeper.say)
     module = Module(detector.train(), plan, meta, Guard(plan.train, keeper.folder, keeper.say))
     with _quiet(), _switches(plan.train, torch.device(device)), keeper.signals.caught():
-        trainer = _trainer(plan, [c for c in (ema, keeper) if c], device, SafeCheckpointIO(keeper.say))
+        trainer = _trainer(plan, [c for c in (ema, keeper) if c], device, keeper.saver)
         try:
             trainer.fit(module, stream, ckpt_path=resume)
         except (SystemExit, KeyboardInterrupt):

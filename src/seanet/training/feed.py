@@ -60,9 +60,8 @@ class Readers:
         """What happened to a process, once it did."""
         self.ahead = 2 * loader.num_workers + 1
         """Batches that may be in the making."""
-        self.gated = loader.num_workers > 0 and Gate.possible()
-        if self.gated:
-            loader.timeout = PATIENCE  # without signals torch would notice a death only then
+        self.guarded = loader.num_workers > 0
+        self.late = False
         self.batches: Iterator[Batch] | None = _passes(loader)
         self.others, self.processes = set(active_children()), []
 
@@ -72,7 +71,7 @@ class Readers:
         if self._dead():
             return None
         try:
-            with GATE.waiting() if self.gated else nullcontext():
+            with self._patient(), GATE.waiting() if self.guarded and Gate.possible() else nullcontext():
                 batch = next(self.batches)
                 self._know()
             return batch
@@ -93,10 +92,32 @@ class Readers:
         self.batches = None
         GATE.shut = False
 
+    @contextmanager
+    def _patient(self) -> Generator[None]:
+        """A process that hangs is ended, which shows; torch's own limit leaves out the wait for a batch's memory."""
+        if not self.guarded:
+            yield
+            return
+        timer = threading.Timer(PATIENCE, self._end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _end(self) -> None:
+        self.late = True
+        self._know()
+        for process in self.processes:
+            process.kill()
+
     def _dead(self, error: str = "", cause: str = "") -> bool:
         self._know()
         codes = [(process.pid, process.exitcode) for process in self.processes if not process.is_alive()]
-        if codes:
+        if self.late:
+            self.lost = f"no batch came within {PATIENCE:g} s, so the processes that read images were ended"
+        elif codes:
             self.lost = "; ".join(f"the process {pid}, which reads images, {_ended(code)}" for pid, code in codes)
         elif error.startswith(SIGNS):
             self.lost = f"reading images failed ({cause.partition('.')[0]})"

@@ -66,7 +66,7 @@ def held(out: Path) -> Generator[None]:
 def prepare(out: Path, resume: bool) -> None:
     """Sweep what a killed run left half written; refuse a folder that holds anything but a run that may be resumed."""
     try:
-        for rest in out.glob(".*.tmp"):
+        for rest in (*out.glob(".*.tmp"), *out.glob(".tmp??????")):  # ours, and safetensors' own
             rest.unlink()
         names = {path.name for path in out.iterdir()} - {LOCK, HOLDER}
     except OSError as error:

@@ -27,6 +27,7 @@ class Keeper(lightning.Callback):
     def __init__(self, folder: Path, evaluate: Callable[[nn.Module], Metrics], log: Log | None, data: Identity):
         self.folder, self.evaluate, self.logbook, self.data = folder, evaluate, log, data
         self.ema: Any = None
+        self.saver: Any = None
         self.history: list[dict[str, Any]] = []
         self.in_a_row = 0
         self.signals, self.saved, self.saved_step = Signals(), time.monotonic(), 0
@@ -54,7 +55,8 @@ class Keeper(lightning.Callback):
         stopped_before_validation = step and (not self.history or self.history[-1]["step"] < step)
         if stopped_before_validation and plan.validates(step):
             self._validate(trainer, pl_module)
-        trainer.should_stop = self._no_better(plan.train.patience)
+            self._save(trainer)
+        trainer.should_stop = self._no_better(plan.train.patience) or step >= plan.steps
         self.signals.lossless = False
 
     def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
@@ -91,6 +93,9 @@ class Keeper(lightning.Callback):
             self._save(trainer)
             stop = self.signals.agreed(trainer) or self._no_better(plan.train.patience)
         trainer.should_stop = bool(stop)
+        if (stop or step >= plan.steps) and trainer.is_global_zero and self.saver.failures:
+            self.saver.patience = 0  # there is no later save that could succeed
+            self._save(trainer, alone=True)
 
     def _row(self, trainer: lightning.Trainer, module: Any, step: int) -> None:
         module.require_unspoilt(module.watch.bad(), step + 1)
@@ -111,8 +116,10 @@ class Keeper(lightning.Callback):
         if not alone:
             trainer.save_checkpoint(path, weights_only=False)
         elif trainer.is_global_zero:
-            trainer.strategy.checkpoint_io.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(False), path)
-        self.saved, self.saved_step = time.monotonic(), trainer.global_step
+            self.saver.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(False), path)
+        self.saved = time.monotonic()
+        if not self.saver.failures:
+            self.saved_step = trainer.global_step
 
     def _rate_again(self, metric: str) -> None:
         """Scores by the metric that is asked for now, which may be another than before."""

@@ -121,8 +121,9 @@ def _go(
     identity: Identity,
 ) -> Run:
     """Train from what was found, or from the start."""
-    if found and found.meta.step >= plan.steps:
-        return Run(out, found.state["history"])
+    history = found.state["history"] if found else []
+    if found and found.meta.step >= plan.steps and history and history[-1]["step"] >= found.meta.step:
+        return _finished(Run(out, history), log)
     from seanet.training.engine import Stream, fit
     from seanet.training.keeper import Keeper
 
@@ -135,6 +136,11 @@ def _go(
     result = Run(out, keeper.history, keeper.signals.received)
     if log:
         _update(log, seconds=round(time.time() - began, 1), signal=result.signal)
+    return _finished(result, log)
+
+
+def _finished(result: Run, log: Log | None) -> Run:
+    if log:
         log.write("metrics.json", json.dumps({"best": result.best, "history": result.history}, indent=1) + "\n")
     return result
 

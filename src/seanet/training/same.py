@@ -70,12 +70,12 @@ def _other(found: Found, what: str, lines: list[str], remedy: str) -> Checkpoint
 
 def _data_differences(old: Identity, new: Identity) -> list[str]:
     lines = []
-    for name in old.keys() & new.keys():
+    for name in (name for name in new if name in old):
         a, b = old[name], new[name]
         counts = [f"{name}: {a[key]} -> {b[key]} {key}" for key in ("images", "objects") if a[key] != b[key]]
         others = [f"{name}: other {NAMES[key]}" for key in ("order", "targets") if a[key] != b[key]]
         lines += counts or others
-    return sorted(lines)
+    return lines
 
 
 def _versions(old: Mapping[str, str]) -> list[str]:
