@@ -12,8 +12,8 @@ from PIL import Image
 
 from command import seanet
 from made import HEIGHT, RING, WIDTH, Made, annotation, picture, runs
-from seanet.data import check_files
-from seanet.data.check import check, find_splits
+from seanet.data.checking import files as check_files
+from seanet.data.checking.check import check, find_splits
 from seanet.data.coco import read_coco
 from seanet.report.check import facts
 from seanet.report.check_page import write_sheet

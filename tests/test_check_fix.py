@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made import COUNTS, HEIGHT, RING, WIDTH, Made
-from seanet.data.check import Check, check, find_splits
+from seanet.data.checking.check import Check, check, find_splits
 from seanet.data.coco import read_coco
 from seanet.report.check import facts
 from seanet.report.repaired import write_repaired

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from made import Made, picture
-from seanet.data.check import find_splits
-from seanet.data.check_headers import require_files
-from seanet.data.check_workers import Limits, Lost, each
+from seanet.data.checking.check import find_splits
+from seanet.data.checking.fingerprints import NEAR, SIDE, alike, fingerprint, groups, look
+from seanet.data.checking.headers import require_files
+from seanet.data.checking.workers import Limits, Lost, each
 from seanet.data.coco import read_coco
-from seanet.data.fingerprints import NEAR, SIDE, alike, fingerprint, groups, look
 from seanet.errors import ImageError
 
 
@@ -122,7 +122,7 @@ def test_all_files_are_named_before_training(tmp_path):
 
 
 def test_large_sets_are_read_by_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr("seanet.data.check_headers.MANY", 6)
+    monkeypatch.setattr("seanet.data.checking.headers.MANY", 6)
     made, said = Made(tmp_path / "data"), []
     require_files(sets_of(made), progress=lambda *place: said.append(place))
     assert said[-1] == (6, 6)

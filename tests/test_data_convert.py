@@ -13,9 +13,9 @@ from PIL import Image
 from pycocotools import mask as codec
 
 from command import seanet
-from seanet.data.cityscapes import CLASSES, convert, find_frames, find_splits, objects, read_ids, results
 from seanet.data.coco import CocoData, find_split, mask_bits, read_coco
-from seanet.data.lvis import split_of
+from seanet.data.formats.cityscapes import CLASSES, convert, find_frames, find_splits, objects, read_ids, results
+from seanet.data.formats.lvis import split_of
 from seanet.errors import AnnotationError, ImageError, UserError
 from seanet.evaluation.assess import assess
 from seanet.evaluation.lvis import in_place_of_coco, is_federated, score

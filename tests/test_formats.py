@@ -13,8 +13,8 @@ from PIL import Image
 from pycocotools import mask as codec
 
 from command import seanet
-from seanet.data.bridges import join, outline
 from seanet.data.coco import find_split, mask_bits, read_coco
+from seanet.data.formats.bridges import join, outline
 from seanet.polygons import mask_polygons
 
 HEIGHT, WIDTH = 40, 60

@@ -9,8 +9,8 @@ from PIL import Image
 
 from command import seanet
 from pictures import HEIGHT, WIDTH, objects, picture, rectangle, text
-from seanet.data import labels
 from seanet.data.coco import find_split, read_coco
+from seanet.data.formats import labels
 from seanet.errors import AnnotationError, ImageError, UserError
 
 

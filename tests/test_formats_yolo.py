@@ -7,8 +7,8 @@ import pytest
 
 from command import seanet
 from pictures import equal, objects, picture, rectangle, text
-from seanet.data import yolo
 from seanet.data.coco import find_split, read_coco
+from seanet.data.formats import yolo
 from seanet.errors import AnnotationError
 
 DESCRIPTION = "train: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n"

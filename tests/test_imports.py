@@ -44,7 +44,14 @@ ONLY = {
     "data": {"config", "errors", "types", "boxes", "masks", "polygons"},
 }
 WITHOUT_TORCH = ["__init__", "config", "errors", "recipes", "settings", "papers", "polygons", "cli", "doctor", "report"]
-WITHOUT_TORCH += ["data.coco", "data.synth", "data.cityscapes", "data.lvis", "data.converting", "evaluation.lvis"]
+WITHOUT_TORCH += [
+    "data.coco",
+    "data.synth",
+    "data.formats.cityscapes",
+    "data.formats.lvis",
+    "data.formats.converting",
+    "evaluation.lvis",
+]
 WITHOUT_TORCH += ["pasting", "instances", "headers", "pickles", "weights.archives", "weights.names", "weights.show"]
 WITHOUT_TORCH += [f"evaluation.{name}" for name in ("bootstrap", "compare", "sizes")]
 WITHOUT_TORCH += [
@@ -55,7 +62,7 @@ WITHOUT_TORCH += [
     for name in ("coco", "columns", "packed", "runs", "rims", "matching", "boundary", "pairs", "assess", "results")
 ]
 WITHOUT_TORCH += [f"data.check{part}" for part in ("", "_copies", "_files", "_fix", "_headers", "_kinds", "_workers")]
-WITHOUT_TORCH += ["data.fingerprints", "data.images"]
+WITHOUT_TORCH += ["data.checking.fingerprints", "data.images"]
 WITHOUT_TORCH += ["data.entries", "data.crossings"]
 WITHOUT_TORCH += [f"data.{name}" for name in ("yolo", "labelme", "voc", "labels", "exporting", "split", "stats")]
 WITHOUT_TORCH += ["bench.contenders"]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seanet.data.check_workers import Limits, Lost, each
+from seanet.data.checking.workers import Limits, Lost, each
 from seanet.data.coco import CocoData, read_coco, to_rle
 from seanet.data.images import read_image
 from seanet.errors import AnnotationError, ImageError

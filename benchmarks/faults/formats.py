@@ -1,6 +1,6 @@
 """Damaged data sets of other formats: each must be converted, or be refused by a sentence that names a file of it.
 
-    .venv/bin/python benchmarks/faults/formats.py --count 10000 --seed 0 --out benchmarks/faults/formats.json
+    python benchmarks/faults/formats.py --count 10000 --seed 0 --out benchmarks/faults/formats.json
 
 Case ``seed`` is a small good data set of YOLO, LabelMe, Pascal VOC or label images, of which one file is damaged once or
 twice; all follows from the seed alone.  Every case is converted in a process of its own limits.  What is converted must
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seanet.data import exporting, labelme, labels, voc, yolo
-from seanet.data.check_workers import Limits, Lost, each
+from seanet.data.checking.workers import Limits, Lost, each
 from seanet.data.coco import read_coco
-from seanet.data.contents import Contents, names_of
+from seanet.data.formats import exporting, labelme, labels, voc, yolo
+from seanet.data.formats.contents import Contents, names_of
 from seanet.errors import UserError
 from seanet.report.files import write_whole
 

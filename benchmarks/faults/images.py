@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from seanet.data.check_workers import Limits, Lost, each
+from seanet.data.checking.workers import Limits, Lost, each
 from seanet.data.images import image_size, read_image
 from seanet.errors import ImageError
 

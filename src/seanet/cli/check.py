@@ -48,7 +48,7 @@ def check(
     splits = splits_of(data, split or [], given)
     if html is not None:
         require_place(html, "--html")
-    from seanet.data.check import check as look
+    from seanet.data.checking.check import check as look
     from seanet.report.check import facts, text
     from seanet.report.repaired import require_empty, write_repaired
 
@@ -71,8 +71,8 @@ def check(
 
 def splits_of(data: Path | None, names: list[str], given: dict[str, tuple[Path | None, Path | None]]) -> Any:
     """Where the splits lie: in the files given, else in the folder of data."""
-    from seanet.data.check import find_splits
-    from seanet.data.check_kinds import SplitFiles
+    from seanet.data.checking.check import find_splits
+    from seanet.data.checking.kinds import SplitFiles
 
     pairs = {}
     for name, (file, images) in given.items():

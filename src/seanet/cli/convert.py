@@ -11,7 +11,7 @@ from seanet.cli.options import Json, Split, counter, emit, require, require_plac
 from seanet.errors import UserError
 
 if TYPE_CHECKING:
-    from seanet.data.contents import Contents
+    from seanet.data.formats.contents import Contents
 
 convert_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 data_app.add_typer(convert_app, name="convert")
@@ -42,8 +42,8 @@ def cityscapes(
     """
     require(source, "the folder that holds gtFine and leftImg8bit")
     require_place(out / ANNOTATIONS.format("train"), "OUT")
-    from seanet.data.cityscapes import convert, find_splits
-    from seanet.data.converting import link_images
+    from seanet.data.formats.cityscapes import convert, find_splits
+    from seanet.data.formats.converting import link_images
 
     contents = {split: convert(source, split, counter(f"{split}: converted")) for split in find_splits(source)}
     link_images(out, source / "leftImg8bit")
@@ -65,8 +65,8 @@ def lvis(
     require(annotations, "the annotations of LVIS v1")
     require(images, "the folder of COCO's train2017 and val2017")
     require_place(out / ANNOTATIONS.format("train"), "OUT")
-    from seanet.data.converting import link_images
-    from seanet.data.lvis import convert, split_of
+    from seanet.data.formats.converting import link_images
+    from seanet.data.formats.lvis import convert, split_of
 
     contents = {split or split_of(annotations): convert(annotations, images)}
     link_images(out, images)
@@ -85,7 +85,7 @@ def yolo(
     """
     require(source, "the folder that holds data.yaml")
     require_place(out / ANNOTATIONS.format("train"), "OUT")
-    from seanet.data.yolo import convert
+    from seanet.data.formats.yolo import convert
 
     names, found = convert(source, counter("converted"))
     write_parts(out, names, {split: (part.contents, part.folder) for split, part in found.items()}, json_)
@@ -104,8 +104,8 @@ def labelme(
     """
     require(source, "a folder of LabelMe's JSON files")
     require_place(out / ANNOTATIONS.format("train"), "OUT")
-    from seanet.data.contents import names_of
-    from seanet.data.labelme import convert, place
+    from seanet.data.formats.contents import names_of
+    from seanet.data.formats.labelme import convert, place
     from seanet.report.files import write_whole
 
     found = convert(source, split, counter("converted"))
@@ -128,7 +128,7 @@ def voc(
     """
     require(source, "VOCdevkit")
     require_place(out / ANNOTATIONS.format("train"), "OUT")
-    from seanet.data.voc import SHOWN, convert, find_root
+    from seanet.data.formats.voc import SHOWN, convert, find_root
 
     names, found = convert(source, split, counter("converted"))
     pictures = find_root(source) / SHOWN
@@ -162,7 +162,7 @@ def labels(
     require(images, "the folder of the images")
     require(labels, "the folder of label images")
     require_place(out / ANNOTATIONS.format("train"), "OUT")
-    from seanet.data.labels import by_number, by_table, class_names, convert, one_class
+    from seanet.data.formats.labels import by_number, by_table, class_names, convert, one_class
 
     ways = [one_class(class_)] if class_ else []
     ways += [by_table(table)] if table else []
@@ -188,8 +188,8 @@ def cityscapes_results(
     For its own evaluation and its server: a text file and masks for each image.
     """
     require(results, "a COCO results file")
-    from seanet.data.cityscapes import results as files
     from seanet.data.coco import find_split, read_coco
+    from seanet.data.formats.cityscapes import results as files
     from seanet.evaluation.results import read_results
     from seanet.report.files import write_whole
 
@@ -213,7 +213,7 @@ def require_names(names: list[str], out: Path) -> list[str]:
 
 def write_parts(out: Path, names: list[str], parts: dict[str, "tuple[Contents, Path | None]"], json_: bool) -> None:
     """Splits with the folders of their images, to which links are made where they are given."""
-    from seanet.data.converting import link_images
+    from seanet.data.formats.converting import link_images
 
     for split, (_, folder) in parts.items():
         if folder:
@@ -226,7 +226,7 @@ def write(
     out: Path, contents: dict[str, dict[str, Any]], json_: bool, notes: dict[str, list[str]] | None = None
 ) -> None:
     """The annotations of each split, what was counted in them, and what was noted on the way."""
-    from seanet.data.converting import counts
+    from seanet.data.formats.converting import counts
     from seanet.report.files import write_whole
 
     found = {}

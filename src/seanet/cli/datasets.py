@@ -34,8 +34,8 @@ def split(
     """
     require(source, "a COCO file, or the folder that holds one")
     require_place(out / ANNOTATIONS.format("train"), "OUT")
-    from seanet.data.converting import link_images
-    from seanet.data.exporting import require_empty
+    from seanet.data.formats.converting import link_images
+    from seanet.data.formats.exporting import require_empty
     from seanet.data.split import classes_of, divide, read_pool, shares_of
     from seanet.report.files import write_whole
 
@@ -81,7 +81,7 @@ def stats(
     """
     require(data, "the folder of a COCO-style data set")
     from seanet.data.coco import read_coco
-    from seanet.data.converting import splits_of
+    from seanet.data.formats.converting import splits_of
     from seanet.data.stats import stats as measured
 
     files = splits_of(data, split)

@@ -54,7 +54,7 @@ def to_labels(data: Data, out: Out, split: Splits = None, json_: Json = False) -
 def export(kind: str, data: Path, out: Path, splits: list[str] | None, json_: bool) -> None:
     require(data, "the folder of a COCO-style data set")
     require_place(out / "data.yaml", "OUT")
-    from seanet.data import exporting
+    from seanet.data.formats import exporting
     from seanet.report.files import write_whole
 
     exporting.require_empty(out)

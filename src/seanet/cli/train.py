@@ -97,7 +97,7 @@ def first_process() -> bool:
 
 def check_files(sets: Any, max_pixels: int) -> None:
     """Refuse image files that training would stop at, all at once, before it starts."""
-    from seanet.data.check_headers import require_files
+    from seanet.data.checking.headers import require_files
 
     for line in require_files(sets, max_pixels, counter("headers of images read:")):
         say(f"warning: {line}")

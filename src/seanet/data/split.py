@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from seanet.data.coco import CocoData, find_split, read_coco
-from seanet.data.converting import common_folder, read_object, splits_of
+from seanet.data.formats.converting import common_folder, read_object, splits_of
 from seanet.errors import AnnotationError, UserError
 
 Shares = dict[str, float]

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
-from seanet.data.check import Check, counts
-from seanet.data.check_kinds import SEVERITIES, Found
+from seanet.data.checking.check import Check, counts
+from seanet.data.checking.kinds import SEVERITIES, Found
 from seanet.data.repairs import Place
 
 SHOWN = 5  # ids in a line

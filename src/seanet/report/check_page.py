@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from seanet.data import bitmaps
-from seanet.data.check import Check, corners, numbers, raw_content
-from seanet.data.check_files import real
-from seanet.data.check_kinds import SEVERITIES, Found
-from seanet.data.check_workers import Lost, each
+from seanet.data.checking.check import Check, corners, numbers, raw_content
+from seanet.data.checking.files import real
+from seanet.data.checking.kinds import SEVERITIES, Found
+from seanet.data.checking.workers import Lost, each
 from seanet.data.images import read_image
 from seanet.data.records import ImageRecord
 from seanet.data.repairs import Place

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from seanet.data.check import Check, check, find_splits
-from seanet.data.check_fix import Changes, mended
-from seanet.data.converting import link_images
+from seanet.data.checking.check import Check, check, find_splits
+from seanet.data.checking.fix import Changes, mended
+from seanet.data.formats.converting import link_images
 from seanet.errors import UserError
 from seanet.report.files import write_whole
 from seanet.report.text import finite

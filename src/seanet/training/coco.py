@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from seanet.config import Config
-from seanet.data.check_headers import require_files
+from seanet.data.checking.headers import require_files
 from seanet.data.coco import CocoData, find_split, read_coco
 from seanet.data.loader import Loader, train_loader
 from seanet.detector import Detector, build

@@ -13,11 +13,11 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from seanet.data.contents import Contents
-from seanet.data.converting import PICTURES, Progress, read_text
 from seanet.data.files import irregular, unsafe
+from seanet.data.formats.contents import Contents
+from seanet.data.formats.converting import PICTURES, Progress, read_text
+from seanet.data.formats.labels import flatten, png, read_values, regions
 from seanet.data.images import image_size
-from seanet.data.labels import flatten, png, read_values, regions
 from seanet.data.records import CocoData, ImageRecord, mask_bits
 from seanet.data.repairs import Repairs
 from seanet.errors import AnnotationError, UserError

@@ -16,8 +16,8 @@ import numpy as np
 from faster_coco_eval.core import mask as codec
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
+from seanet.data.formats.labels import regions
 from seanet.data.images import image_size
-from seanet.data.labels import regions
 from seanet.data.records import CocoData
 from seanet.errors import AnnotationError, ImageError, UserError
 

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from seanet.data.bitmaps import runs_to_rle
-from seanet.data.contents import Contents, names_of
-from seanet.data.converting import Progress, by_stem, pictures_in, read_object, read_text, split_folders
+from seanet.data.formats.contents import Contents, names_of
+from seanet.data.formats.converting import Progress, by_stem, pictures_in, read_object, read_text, split_folders
 from seanet.data.images import image_size
 from seanet.data.records import Annotation, CocoData, ImageRecord, mask_bits
 from seanet.data.repairs import Repairs

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from seanet.config import Data
-from seanet.data import check_kinds as kinds
-from seanet.data.check_copies import Copies, Twins, shown
-from seanet.data.check_files import Seen, judge, real, see_all, unnamed
-from seanet.data.check_kinds import Collector, Found, SplitFiles
-from seanet.data.check_workers import Progress
+from seanet.data.checking import kinds
+from seanet.data.checking.copies import Copies, Twins, shown
+from seanet.data.checking.files import Seen, judge, real, see_all, unnamed
+from seanet.data.checking.kinds import Collector, Found, SplitFiles
+from seanet.data.checking.workers import Progress
 from seanet.data.coco import read_coco
 from seanet.data.folders import SPLITS, find_split
 from seanet.data.images import MAX_PIXELS

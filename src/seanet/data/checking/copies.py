@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from seanet.data import check_kinds as kinds
-from seanet.data.check_files import Seen, real
-from seanet.data.check_kinds import Collector
-from seanet.data.fingerprints import alike, groups
+from seanet.data.checking import kinds
+from seanet.data.checking.files import Seen, real
+from seanet.data.checking.fingerprints import alike, groups
+from seanet.data.checking.kinds import Collector
 from seanet.data.records import ImageRecord
 
 

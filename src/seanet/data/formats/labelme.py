@@ -19,11 +19,11 @@ import numpy as np
 from PIL import Image
 
 from seanet.data.bitmaps import EMPTY, Bitmap, clip_ring, rasterise
-from seanet.data.contents import Contents
-from seanet.data.converting import Progress, link_file, pictures_in, read_object, split_folders
 from seanet.data.files import irregular, unsafe
+from seanet.data.formats.contents import Contents
+from seanet.data.formats.converting import Progress, link_file, pictures_in, read_object, split_folders
+from seanet.data.formats.labels import png
 from seanet.data.images import image_size
-from seanet.data.labels import png
 from seanet.data.records import Annotation, CocoData, ImageRecord, mask_bits
 from seanet.data.segmentations import FARTHEST
 from seanet.data.values import is_int, is_number

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from seanet.data.bitmaps import runs_of
-from seanet.data.check import Check, raw_content
-from seanet.data.check_kinds import SplitFiles, training
+from seanet.data.checking.check import Check, raw_content
+from seanet.data.checking.kinds import SplitFiles, training
 from seanet.data.coco import read_coco
 from seanet.data.records import Annotation, CocoData
 from seanet.data.segmentations import ROUNDING, run_lengths

@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from seanet.data.check_files import real, see_all
-from seanet.data.check_workers import Progress
+from seanet.data.checking.files import real, see_all
+from seanet.data.checking.workers import Progress
 from seanet.data.images import MAX_PIXELS, fits
 from seanet.data.records import CocoData
 from seanet.errors import ImageError

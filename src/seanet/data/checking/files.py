@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from seanet.data import check_kinds as kinds
-from seanet.data.check_workers import Limits, Lost, Progress, each
-from seanet.data.fingerprints import Fingerprint, fingerprint
+from seanet.data.checking import kinds
+from seanet.data.checking.fingerprints import Fingerprint, fingerprint
+from seanet.data.checking.workers import Limits, Lost, Progress, each
 from seanet.data.images import MAX_PIXELS, Header, fits, read_closely, read_header
 from seanet.data.records import ImageRecord
 from seanet.errors import ImageError

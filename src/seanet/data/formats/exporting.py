@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seanet.data import labelme, labels, voc, yolo
 from seanet.data.coco import read_coco
-from seanet.data.converting import Progress, by_stem, link_file, splits_of
+from seanet.data.formats import labelme, labels, voc, yolo
+from seanet.data.formats.converting import Progress, by_stem, link_file, splits_of
 from seanet.data.records import CocoData, ImageRecord
 from seanet.data.repairs import Repairs
 from seanet.errors import AnnotationError, UserError

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from seanet.data.bridges import outline
-from seanet.data.contents import Contents
-from seanet.data.converting import Progress, by_stem, common_folder, pictures_in, read_text
 from seanet.data.files import irregular, unsafe
+from seanet.data.formats.bridges import outline
+from seanet.data.formats.contents import Contents
+from seanet.data.formats.converting import Progress, by_stem, common_folder, pictures_in, read_text
 from seanet.data.images import image_size
 from seanet.data.records import Annotation, CocoData, ImageRecord, mask_bits
 from seanet.data.repairs import Repairs
