@@ -493,7 +493,7 @@ def test_a_killed_reader_leaves_no_trace(tmp_path, scenes, monkeypatch, caplog):
     work(settings, scenes, tmp_path / "whole")
     dying(monkeypatch, tmp_path / "marks", 3, 2)
     work(settings, scenes, tmp_path / "run")
-    assert len(re.findall(r"SIGKILL|signal: Killed", caplog.text)) == 2
+    assert caplog.text.count("reading goes on at the same place") == 2
     assert losses_of(tmp_path / "run") == losses_of(tmp_path / "whole")
     assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
@@ -506,7 +506,7 @@ def test_an_image_that_kills_again_and_again_is_named(tmp_path, scenes, monkeypa
     settings = small(workers=2, epochs=2, batch=1, accumulate=1)
     dying(monkeypatch, tmp_path / "marks", 3, 99, signal.SIGSEGV)
     record = scenes[0].images[3]
-    with pytest.raises(WorkerError, match=r"(SIGSEGV|Segmentation fault)\S*, 3 times in a row") as error:
+    with pytest.raises(WorkerError, match="3 times in a row on the images") as error:
         work(settings, scenes, tmp_path / "run")
     assert error.value.image_id == [record.id]
     assert error.value.file == str(record.path)

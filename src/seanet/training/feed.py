@@ -79,7 +79,8 @@ class Readers:
             raise
         except Exception as error:
             self._know()
-            if not self._dead(str(error), str(error.__cause__ or error)):
+            broken = self.guarded and isinstance(error, ConnectionError | EOFError)  # before the death itself shows
+            if not self._dead(SIGNS[0] if broken else str(error), str(error.__cause__ or error)):
                 raise
         return None
 
