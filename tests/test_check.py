@@ -13,7 +13,8 @@ from PIL import Image
 from command import seanet
 from made import HEIGHT, RING, WIDTH, Made, annotation, picture, runs
 from seanet.data.checking import files as check_files
-from seanet.data.checking.check import check, find_splits
+from seanet.data.checking.check import check
+from seanet.data.checking.kinds import splits_in
 from seanet.data.coco import read_coco
 from seanet.report.check import facts
 from seanet.report.check_page import write_sheet
@@ -28,7 +29,7 @@ def made(tmp_path) -> Made:
 def found(made: Made, **options) -> dict[tuple, list]:
     """Ids by (split, subject, severity, what)."""
     made.write()
-    checked = check(find_splits(made.folder), workers=0, **options)
+    checked = check(splits_in(made.folder), workers=0, **options)
     return {
         (one.kind.split, one.kind.subject, one.kind.severity, one.kind.what): [place.id for place in one.places]
         for one in checked.found
@@ -180,7 +181,7 @@ def test_what_is_trained_on_gives_way_by_whatever_name(made):
     shutil.copy(made.image(2, "val"), made.image(3))
     made.file().rename(made.file("train2017"))
     (made.folder / "train").rename(made.folder / "train2017")
-    checked = check(find_splits(made.folder, ["val", "train2017"]), workers=0)
+    checked = check(splits_in(made.folder, ["val", "train2017"]), workers=0)
     assert checked.unusable == {"val": {}, "train2017": {3: "the same bytes as one of val"}}
 
 
@@ -224,7 +225,7 @@ def test_a_file_that_kills_or_holds_its_reader(made, monkeypatch):
         return real(path, max_pixels)
 
     monkeypatch.setattr(check_files, "read_closely", read)
-    checked = check(find_splits(made.folder, ["train"]), workers=2, seconds=0.5)
+    checked = check(splits_in(made.folder, ["train"]), workers=2, seconds=0.5)
     (only,) = checked.found
     assert [place.id for place in only.places] == [2, 3]
     assert only.kind.what == "its file takes too long to decode, or ends the process that does"
@@ -263,7 +264,7 @@ def plant_everything(made: Made) -> None:
 
 def test_everything_is_mended(made, tmp_path):
     plant_everything(made)
-    before = check(find_splits(made.folder), workers=0)
+    before = check(splits_in(made.folder), workers=0)
     assert not before.clean
     after = write_repaired(before, tmp_path / "out")
     assert after.clean
@@ -301,7 +302,7 @@ def test_everything_is_mended(made, tmp_path):
 
 
 def test_what_was_fine_stays(made, tmp_path):
-    write_repaired(check(find_splits(made.folder), workers=0), tmp_path / "out")
+    write_repaired(check(splits_in(made.folder), workers=0), tmp_path / "out")
     for split, content in made.contents.items():
         assert json.loads((tmp_path / "out" / "annotations" / f"instances_{split}.json").read_text()) == content
         assert (tmp_path / "out" / split).resolve() == made.folder / split
@@ -360,7 +361,7 @@ def test_the_page_shows_the_offenders(made, tmp_path):
     made.contents["train"]["categories"].append({"id": 11, "name": "<b>"})
     made.contents["train"]["images"] += [{"id": ["<i>"], "file_name": "1.png"}, {"id": {}, "file_name": "1.png"}]
     made.write()
-    checked = check(find_splits(made.folder), workers=0)
+    checked = check(splits_in(made.folder), workers=0)
     page = write_sheet(tmp_path / "a.html", checked, "<data>").read_text()
     assert "<b>&lt;" not in page
     assert "image [&#34;&lt;i&gt;&#34;]" in page

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made import COUNTS, HEIGHT, RING, WIDTH, Made
-from seanet.data.checking.check import Check, check, find_splits
+from seanet.data.checking.check import Check, check
+from seanet.data.checking.kinds import splits_in
 from seanet.data.coco import read_coco
 from seanet.report.check import facts
 from seanet.report.repaired import write_repaired
@@ -79,7 +80,7 @@ def seen(tmp_path_factory) -> Check:
     made = Made(tmp_path_factory.mktemp("made") / "data")
     for split in COUNTS:
         (made.folder / f"{split}.clean").write_text(made.file(split).read_text())
-    return check(find_splits(made.folder), workers=0)
+    return check(splits_in(made.folder), workers=0)
 
 
 @settings(max_examples=20, deadline=None)

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from made import Made, picture
-from seanet.data.checking.check import find_splits
 from seanet.data.checking.fingerprints import NEAR, SIDE, alike, fingerprint, groups, look
 from seanet.data.checking.headers import require_files
+from seanet.data.checking.kinds import splits_in
 from seanet.data.checking.workers import Limits, Lost, each
 from seanet.data.coco import read_coco
 from seanet.errors import ImageError
@@ -101,7 +101,7 @@ def test_fingerprints(tmp_path):
 
 
 def sets_of(made: Made) -> list:
-    return [read_coco(split.annotations, split.images) for split in find_splits(made.folder)]
+    return [read_coco(split.annotations, split.images) for split in splits_in(made.folder)]
 
 
 def test_all_files_are_named_before_training(tmp_path):

@@ -208,6 +208,33 @@ def test_links_within_links_are_not_made(coco: Path, tmp_path: Path):
     assert len(list((coco / "annotations").iterdir())) == 2
 
 
+def test_images_in_folders_that_are_called_images(tmp_path: Path):
+    """YOLO finds labels by the last folder of that name."""
+    save(tmp_path / "coco", "train", content(["cam/images/1.jpg", "cam/images/2.jpg", "3.jpg"], 1))
+    seanet("data", "convert", "to-yolo", tmp_path / "coco", tmp_path / "yolo")
+    seanet("data", "convert", "yolo", tmp_path / "yolo", tmp_path / "back")
+    assert masks(tmp_path / "back", "train") == without_crowds(masks(tmp_path / "coco", "train"))
+
+
+def test_images_that_others_would_turn_are_refused(coco: Path, tmp_path: Path):
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    Image.new("RGB", (WIDTH, HEIGHT)).save(coco / "images/train/empty.jpg", exif=turn)
+    stderr = seanet("data", "convert", "to-yolo", coco, tmp_path / "out", code=2).stderr
+    assert "image 3 is said to be 60 x 40 pixels" in " ".join(stderr.split())
+    assert "empty.jpg is 40 x 60" in " ".join(stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_split_without_its_images_is_not_passed_over(coco: Path, tmp_path: Path):
+    (coco / "images/val").rename(tmp_path / "elsewhere")
+    (coco / "images").rename(coco / "train_and_val")
+    (coco / "train_and_val/train").rename(coco / "train")
+    for command in (["check", coco], ["stats", coco], ["convert", "to-yolo", coco, tmp_path / "out"]):
+        assert "found no annotations with images for 'val'" in seanet("data", *command, code=2).stderr
+    seanet("data", "stats", coco, "--split", "train")
+
+
 # Bridges
 
 BITMAPS = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 1))

@@ -114,6 +114,7 @@ BAD = base64.b64encode(b"no picture").decode()
         (of_labelme([shape("cat", "polygon", [[0, 0], [1, "1"], [2, 2]])]), "shape 0 has points that are not pairs"),
         (of_labelme([shape("cat", "polygon", [[0, 0], [1, 1e9], [2, 2]])]), "shape 0 has points that are not pairs"),
         (of_labelme([shape("cat", "circle", [[5, 5]])]), "shape 0 is a circle of 1 points: expected two"),
+        (of_labelme([shape("cat", "mask", [])]), "shape 0 is a mask of 0 points: expected two"),
         (of_labelme([shape("cat", "mask", [[0, 0], [1, 1]])]), "the mask of shape 0 is not base64"),
         (of_labelme([shape("cat", "mask", [[0, 0], [1, 1]], mask=BAD)]), "shape 0 is a mask, but no PNG"),
         (
@@ -154,6 +155,20 @@ def test_labelme_polygons_without_inside_are_counted(tmp_path: Path):
     ]
     stderr = seanet("data", "convert", "labelme", tmp_path, tmp_path / "out", code=2).stderr
     assert "there is no object that a mask can be made of" in stderr
+
+
+def test_originals_behind_a_link_are_not_overwritten(tmp_path: Path):
+    picture(tmp_path / "originals/a.png")
+    before = (tmp_path / "originals/a.png").read_bytes()
+    (tmp_path / "out/images").mkdir(parents=True)
+    (tmp_path / "out/images/train").symlink_to(tmp_path / "originals")
+    picture(tmp_path / "other.png")
+    inside = base64.b64encode((tmp_path / "other.png").read_bytes()).decode()
+    content = of_labelme([shape("cat", "polygon", [[0, 0], [9, 0], [9, 9]])], "a.png", imageData=inside)
+    text(tmp_path / "labelme/a.json", json.dumps(content))
+    stderr = seanet("data", "convert", "labelme", tmp_path / "labelme", tmp_path / "out", code=2).stderr
+    assert "is a link, and what it leads to is left alone" in stderr
+    assert (tmp_path / "originals/a.png").read_bytes() == before
 
 
 def test_labelme_images_without_a_file_are_counted(tmp_path: Path):

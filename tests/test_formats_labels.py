@@ -68,6 +68,8 @@ def test_label_images_with_classes_by_number(tmp_path: Path):
         ("image,value,class\na,1,cat\na,1,dog\n", "objects.csv:3: a value 1 is listed twice"),
         ("image,value,class\na,one,cat\n", "objects.csv:2: 'a,one,cat' is no row"),
         ("image,value,class\na,1\n", "objects.csv:2: 'a,1' is no row"),
+        ("image,value,class\na," + "1" * 5000 + ",cat\n", "objects.csv:2: 'a,1111"),
+        ("image,value,class\n" + "a" * 200_000 + ",1,cat\n", "objects.csv:2: is no CSV (field larger"),
         ("image,value,class,crowd\na,1,cat,2\n", "objects.csv:2: 'a,1,cat,2' is no row"),
     ],
 )
@@ -78,7 +80,7 @@ def test_tables_of_classes_that_are_none(content: str, message: str, tmp_path: P
 
 
 def test_names_of_classes_that_are_none(tmp_path: Path):
-    for content in ({"cat": 1}, {"1": ""}, {"-1": "cat"}):
+    for content in ({"cat": 1}, {"1": ""}, {"-1": "cat"}, {"1" * 5000: "cat"}):
         with pytest.raises(AnnotationError, match="expected a number and a name"):
             labels.by_number(text(tmp_path / "names.json", content), 1000)
 
@@ -101,8 +103,8 @@ def test_label_images_that_are_none(tmp_path: Path):
     with pytest.raises(AnnotationError, match=r"b.tif: its image is missing: expected .*images/b.jpg"):
         labels.convert(tmp_path / "images", tmp_path / "labels", classes)
     noise = np.arange(300 * 300, dtype=np.int32).reshape(300, 300)
-    with pytest.raises(AnnotationError, match="an image with 90,000 values is no label image"):
-        list(labels.regions(noise))
+    with pytest.raises(AnnotationError, match=r"noise.png has 90,000 values, which is no label image"):
+        list(labels.regions(noise, Path("noise.png")))
 
 
 def test_label_images_need_their_classes_named_once(tmp_path: Path):

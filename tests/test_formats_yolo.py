@@ -33,7 +33,10 @@ def test_yolo(yolo_set: Path, tmp_path: Path):
     assert equal(objects(train), [("cat", rectangle(15, 10, 30, 20))])
     assert [len(record.annotations) for record in train.images] == [1, 0]
     assert equal(objects(val), [("dog", rectangle(30, 20, 60, 40))])
-    assert said["train"]["notes"] == ["1 object skipped: a box without an outline (labels/train/a.txt:3)"]
+    assert said["train"]["notes"] == [
+        "1 object skipped: a box without an outline (labels/train/a.txt:3)",
+        "1 image noticed: no file of labels, so no objects (none.jpg)",
+    ]
     assert said["val"]["notes"] == ["1 object clipped: polygon reaches past the image (labels/val/a.txt:1)"]
     assert train.categories.names == val.categories.names == ("cat", "dog")
 
@@ -84,9 +87,11 @@ def test_yolo_rows_that_are_none(row: str, message: str, yolo_set: Path):
     ("content", "message"),
     [
         ("names: [cat]", "names neither train nor val"),
-        ("train: images/train", "has the names None"),
+        ("train: images/train", "has no list of names: expected a list"),
         ("train: images/train\nnames: [cat, cat]", "names the class 'cat' twice"),
-        ("train: images/train\nnames: {0: cat, 2: dog}", "has the names {0: 'cat', 2: 'dog'}"),
+        ("train: images/train\nnames: {0: cat, 2: dog}", "has names numbered 0, 2: expected"),
+        ("train: images/train\nnames: [[cat]]", "has no list of names"),
+        ("train: {images: train}\nnames: [cat]", "train is no text"),
         ("train: images/elsewhere\nnames: [cat, dog]", "'images/elsewhere' is not there"),
         ("train: /etc\nnames: [cat, dog]", "'/etc' is not there: expected a folder of images below"),
         ("train: ../..\nnames: [cat, dog]", "'../..' is not there"),
@@ -102,6 +107,23 @@ def test_yolo_descriptions_that_are_none(content: str, message: str, yolo_set: P
         yolo.convert(yolo_set)
     assert str(yolo_set / "data.yaml") in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_yolo_descriptions_that_grow_without_bounds(yolo_set: Path):
+    lines = ["a0: &a0 cat"] + [f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 10)}]" for n in range(30)]
+    for content in ("train: images/train\nnames: [*a30]", "train: [*a30]\nnames: [cat]"):
+        text(yolo_set / "data.yaml", "\n".join([*lines, content]))
+        with pytest.raises(AnnotationError, match="expected"):
+            yolo.convert(yolo_set)
+
+
+def test_folders_above_the_data_set_do_not_move_its_labels(tmp_path: Path):
+    root = tmp_path / "images" / "set"
+    picture(root / "train/a.jpg")
+    text(root / "train/a.txt", "0 0 0 0.5 0 0.5 0.5")
+    text(root / "data.yaml", "train: train\nnames: [cat]\n")
+    _, found = yolo.convert(root)
+    assert len(found["train"].contents.annotations) == 1
 
 
 def test_yolo_boxes_are_no_masks(yolo_set: Path, tmp_path: Path):

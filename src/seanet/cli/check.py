@@ -45,7 +45,7 @@ def check(
     Annotations, image files, copies within a split, leaks between splits, classes.  Exit code 1 if there are defects.
     """
     given = {"train": (train_json, train_images), "val": (val_json, val_images)}
-    splits = splits_of(data, split or [], given)
+    splits = splits_given(data, split or [], given)
     if html is not None:
         require_place(html, "--html")
     from seanet.data.checking.check import check as look
@@ -69,10 +69,9 @@ def check(
     raise typer.Exit(0 if found.clean else 1)
 
 
-def splits_of(data: Path | None, names: list[str], given: dict[str, tuple[Path | None, Path | None]]) -> Any:
+def splits_given(data: Path | None, names: list[str], given: dict[str, tuple[Path | None, Path | None]]) -> Any:
     """Where the splits lie: in the files given, else in the folder of data."""
-    from seanet.data.checking.check import find_splits
-    from seanet.data.checking.kinds import SplitFiles
+    from seanet.data.checking.kinds import SplitFiles, splits_in
 
     pairs = {}
     for name, (file, images) in given.items():
@@ -83,5 +82,5 @@ def splits_of(data: Path | None, names: list[str], given: dict[str, tuple[Path |
             raise UserError(f"--{name}-json and --{name}-images belong together: name both")
     if data is None and not pairs:
         raise UserError("no data to check: name their folder, or --train-json and --train-images")
-    found = {split.name: split for split in find_splits(data, names)} if data is not None else {}
+    found = {split.name: split for split in splits_in(data, names)} if data is not None else {}
     return tuple((found | pairs).values())

@@ -81,10 +81,10 @@ def stats(
     """
     require(data, "the folder of a COCO-style data set")
     from seanet.data.coco import read_coco
-    from seanet.data.formats.converting import splits_of
+    from seanet.data.folders import find_splits
     from seanet.data.stats import stats as measured
 
-    files = splits_of(data, split)
+    files = find_splits(data, split or ())
     found = {name: measured(read_coco(*own), short_side, long_side, cells) for name, own in files.items()}
     emit(found, json_, "\n\n".join("\n".join(described(*item)) for item in found.items()))
 

@@ -8,6 +8,19 @@ from seanet.errors import AnnotationError
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
+def find_splits(folder: Path | str, wanted: Iterable[str] = ()) -> dict[str, tuple[Path, Path]]:
+    """Annotation file and image folder of the wanted splits, or of those of train, val and test that are there.
+
+    One that has annotations, but no images, is an error too: a split is not left out without a word.
+    """
+    names = [*wanted] or [name for name in SPLITS if _has_annotations(Path(folder), name)] or ["train"]
+    return {name: find_split(folder, name) for name in names}
+
+
+def _has_annotations(folder: Path, split: str) -> bool:
+    return any(file.is_file() for name in SPLITS[split] for file in _annotation_files(folder, name))
+
+
 def find_split(folder: Path | str, split: str) -> tuple[Path, Path]:
     """Annotation file and image folder of ``train``, ``val`` or ``test``, in COCO's, Roboflow's or a plain layout."""
     folder, names = Path(folder), SPLITS.get(split, (split,))

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from seanet.data.coco import CocoData, find_split, read_coco
-from seanet.data.formats.converting import common_folder, read_object, splits_of
+from seanet.data.coco import CocoData, read_coco
+from seanet.data.folders import find_split, find_splits
+from seanet.data.formats.converting import common_folder, read_object
 from seanet.errors import AnnotationError, UserError
 
 Shares = dict[str, float]
@@ -73,7 +74,7 @@ def read_pool(source: Path, images: Path | None, pool: bool) -> Pool:
         return joined([find_single(source, images)])
     if images is not None or not source.is_dir():
         raise UserError("--pool takes a folder with splits, and finds their images itself: leave --images out")
-    return joined(list(splits_of(source, None).values()))
+    return joined(list(find_splits(source).values()))
 
 
 def joined(files: Sequence[tuple[Path, Path]]) -> Pool:

@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from seanet.data.checking.check import Check, check, find_splits
+from seanet.data.checking.check import Check, check
 from seanet.data.checking.fix import Changes, mended
+from seanet.data.checking.kinds import splits_in
 from seanet.data.formats.converting import link_images
 from seanet.errors import UserError
 from seanet.report.files import write_whole
@@ -21,7 +22,7 @@ def write_repaired(checked: Check, out: Path) -> Check:
         text = json.dumps(contents[split.name], ensure_ascii=False)
         write_whole(out / "annotations" / f"instances_{split.name}.json", text.encode())
     _write_changes(out, changes)
-    return check(find_splits(out, list(contents)), workers=0, known=checked.seen)
+    return check(splits_in(out, list(contents)), workers=0, known=checked.seen)
 
 
 def require_empty(out: Path) -> None:

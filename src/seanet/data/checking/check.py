@@ -1,6 +1,6 @@
 """All that is wrong or odd about a data set, at once: its annotations, its image files, and how its splits go together.
 
-Free of torch.  ``check_fix`` writes a copy without the defects, ``check_headers`` is what training does before it starts.
+Free of torch.  ``fix`` makes annotations without the defects, ``headers`` is what training does before it starts.
 """
 
 import json
@@ -18,7 +18,6 @@ from seanet.data.checking.files import Seen, judge, real, see_all, unnamed
 from seanet.data.checking.kinds import Collector, Found, SplitFiles
 from seanet.data.checking.workers import Progress
 from seanet.data.coco import read_coco
-from seanet.data.folders import SPLITS, find_split
 from seanet.data.images import MAX_PIXELS
 from seanet.data.records import CocoData
 from seanet.data.segmentations import FARTHEST
@@ -46,21 +45,6 @@ class Check:
     @property
     def clean(self) -> bool:
         return not any(found.defect for found in self.found)
-
-
-def find_splits(folder: Path | str, names: Sequence[str] = ()) -> tuple[SplitFiles, ...]:
-    """The splits of these names, or all that a folder has."""
-    if names:
-        return tuple(SplitFiles(name, *find_split(folder, name)) for name in dict.fromkeys(names))
-    found, last = [], None
-    for name in SPLITS:
-        try:
-            found.append(SplitFiles(name, *find_split(folder, name)))
-        except AnnotationError as error:
-            last = error
-    if not found and last is not None:
-        raise last
-    return tuple(found)
 
 
 def check(

@@ -36,7 +36,7 @@ class Seen:
     print: Fingerprint | None = None
     plain: bool = False
     field: str = ""
-    """Why it cannot be used, a key of ``check_kinds.FILES``."""
+    """Why it cannot be used, a key of ``kinds.FILES``."""
     said: str = ""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from seanet.data.folders import find_splits
 from seanet.data.repairs import Place, Repairs
 
 SEVERITIES = {
@@ -117,3 +118,8 @@ class SplitFiles:
     name: str
     annotations: Path
     images: Path
+
+
+def splits_in(folder: Path | str, wanted: Iterable[str] = ()) -> tuple[SplitFiles, ...]:
+    """The wanted splits of a data set, or all that it has."""
+    return tuple(SplitFiles(name, *files) for name, files in find_splits(folder, wanted).items())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seanet.data.files import irregular
-from seanet.data.folders import SPLITS, find_split
+from seanet.data.folders import SPLITS
 from seanet.errors import AnnotationError, UserError
 
 Progress = Callable[[int, int], None]
@@ -42,10 +42,15 @@ def link_file(out: Path, name: str, file: Path) -> None:
     _make_link(out, link, file)
 
 
-def _make_link(out: Path, link: Path, target: Path) -> None:
-    between = [folder for folder in link.parents if out in folder.parents]
+def refuse_links(out: Path, file: Path) -> None:
+    """Error if a folder between ``out`` and a file in it is a link, through which the file would land among originals."""
+    between = [folder for folder in file.parents if out in folder.parents]
     if above := next((folder for folder in between if folder.is_symlink()), None):
         raise UserError(f"{above} is a link, and what it leads to is left alone: write to another folder", file=above)
+
+
+def _make_link(out: Path, link: Path, target: Path) -> None:
+    refuse_links(out, link)
     try:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target, target_is_directory=target.is_dir())
@@ -74,19 +79,6 @@ def split_folders(source: Path, name: str) -> dict[str, Path]:
         raise UserError(f"{source} is not a folder: give the one that holds the data set", file=source)
     found = {split: source / word for split, words in SPLITS.items() for word in words if (source / word).is_dir()}
     return found or {name: source}
-
-
-def splits_of(data: Path, wanted: list[str] | None) -> dict[str, tuple[Path, Path]]:
-    """Annotation file and image folder of the wanted splits, or of those of train, val and test that are there."""
-    if wanted:
-        return {split: find_split(data, split) for split in wanted}
-    found = {}
-    for split in SPLITS:
-        try:
-            found[split] = find_split(data, split)
-        except AnnotationError:
-            continue
-    return found or {"train": find_split(data, "train")}  # which says what was looked for
 
 
 def common_folder(files: Iterable[Path]) -> Path:

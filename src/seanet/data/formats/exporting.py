@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from seanet.data.coco import read_coco
+from seanet.data.folders import find_splits
 from seanet.data.formats import labelme, labels, voc, yolo
-from seanet.data.formats.converting import Progress, by_stem, link_file, splits_of
+from seanet.data.formats.converting import Progress, by_stem, link_file
+from seanet.data.images import image_size
 from seanet.data.records import CocoData, ImageRecord
 from seanet.data.repairs import Repairs
 from seanet.errors import AnnotationError, UserError
@@ -38,14 +40,27 @@ class Part:
 
 def read_parts(source: Path, splits: list[str] | None) -> dict[str, Part]:
     """The splits of a data set, which must agree on their classes."""
-    parts = {name: Part(read_coco(*files), files[1]) for name, files in splits_of(source, splits).items()}
+    parts = {name: Part(read_coco(*files), files[1]) for name, files in find_splits(source, splits or ()).items()}
     first = next(iter(parts.values())).data
     for part in parts.values():
         if part.data.categories.names != first.categories.names:
             message = f"{part.data.file}: its classes are not those of {first.file}: give them the same, in one order"
             raise AnnotationError(message, file=part.data.file, field="categories")
         by_stem((record.path for record in part.data.images), part.folder)  # or their files would have one name
+        for record in part.data.images:
+            _require_upright(record, part.data.file)
     return parts
+
+
+def _require_upright(record: ImageRecord, file: Path) -> None:
+    """Elsewhere nobody says whether annotations are of pixels before or after they are turned, so all must be after."""
+    size = record.height, record.width
+    if (found := image_size(record.path)) != size:
+        message = (
+            f"{file}: image {record.id} is said to be {size[1]} x {size[0]} pixels, but {record.path} is "
+            f"{found[1]} x {found[0]} as others show it, turned as its EXIF entry says: save it without that entry"
+        )
+        raise AnnotationError(message, file=file, image_id=record.id, field="width", value=size)
 
 
 def require_empty(out: Path) -> None:
@@ -57,8 +72,9 @@ def to_yolo(parts: dict[str, Part], out: Path, write: Write, progress: Progress 
     """``data.yaml``, and for each split ``images/SPLIT`` and ``labels/SPLIT``."""
     for split, part in parts.items():
         for done, (record, text) in enumerate(yolo.labels(part.data, part.repairs), 1):
-            link_file(out, f"images/{split}/{part.name(record).as_posix()}", record.path)
-            write(out / "labels" / split / f"{part.stem(record)}.txt", text.encode())
+            picture = Path("images", split, part.name(record))
+            link_file(out, picture.as_posix(), record.path)
+            write(out / yolo.label_name(picture), text.encode())
             _say(progress, done, part)
     write(out / "data.yaml", yolo.description(_names(parts), list(parts)))
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from faster_coco_eval.core import mask as codec
 from PIL import Image
 
 from seanet.data.bitmaps import EMPTY, Bitmap, clip_ring, rasterise
 from seanet.data.files import irregular, unsafe
 from seanet.data.formats.contents import Contents
-from seanet.data.formats.converting import Progress, link_file, pictures_in, read_object, split_folders
+from seanet.data.formats.converting import Progress, link_file, pictures_in, read_object, refuse_links, split_folders
 from seanet.data.formats.labels import png
 from seanet.data.images import image_size
 from seanet.data.records import Annotation, CocoData, ImageRecord, mask_bits
@@ -112,7 +113,9 @@ def place(out: Path, name: str, pictures: list[Picture], write: Callable[[Path, 
         if picture.file:
             link_file(out, f"{name}/{picture.file_name}", picture.file)
         else:
-            write(out / name / picture.file_name, picture.embedded)
+            file = out / name / picture.file_name
+            refuse_links(out, file)
+            write(file, picture.embedded)
 
 
 def _size(content: dict[str, Any], picture: Picture, file: Path) -> tuple[int, int]:
@@ -165,11 +168,11 @@ def _part(shape: dict[str, Any], file: Path, position: int, height: int, width: 
     """A ring, or the pixels of a mask."""
     points = _points(shape, file, position)
     kind = shape.get("shape_type", "polygon")
-    if kind == "mask":
-        return _mask(shape, points, file, position, height, width)
     if kind != "polygon" and len(points) != 2:
         message = f"shape {position} is a {kind} of {len(points)} points: expected two"
         raise _error(file, message, "points", shape["points"])
+    if kind == "mask":
+        return _mask(shape, points, file, position, height, width)
     if kind == "rectangle":
         (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
         return [x0, y0, x1, y0, x1, y1, x0, y1]
@@ -220,9 +223,7 @@ def _united(parts: list[list[float] | Bitmap], height: int, width: int) -> list[
     bits = np.zeros((height, width), np.uint8)
     for part in parts:
         bits |= (part if isinstance(part, Bitmap) else _drawn(part, height, width)).bits
-    flat = np.r_[0, np.ravel(bits, order="F")]  # run lengths begin with ground
-    ends = np.r_[0, np.flatnonzero(np.diff(flat)), flat.size - 1]
-    return {"size": [height, width], "counts": np.diff(ends).tolist()}
+    return codec.encode(np.asfortranarray(bits))
 
 
 def _drawn(ring: list[float], height: int, width: int) -> Bitmap:

@@ -25,6 +25,7 @@ from seanet.errors import AnnotationError, ImageError, UserError
 
 LOSSLESS = {".png", ".tif", ".tiff"}
 MOST_VALUES = 65535  # objects of an image; a picture that is no label image has more colours than that
+MOST_DIGITS = 10  # of a value
 COLUMNS = ["image", "value", "class", "crowd"]
 TABLE = "objects.csv"
 
@@ -94,7 +95,7 @@ def _image(contents: Contents, picture: Path, pictures: Path, file: Path, name: 
         message = f"{file} is {width} x {height} pixels, but {picture} is {size[1]} x {size[0]}: they must be alike"
         raise AnnotationError(message, file=file)
     contents.image(picture.relative_to(pictures).as_posix(), height, width)
-    for value, rle in regions(values):
+    for value, rle in regions(values, file):
         if found := classes(name, value):
             contents.object(found[0], rle, f"{name} value {value}", crowd=found[1])
         else:
@@ -102,7 +103,7 @@ def _image(contents: Contents, picture: Path, pictures: Path, file: Path, name: 
 
 
 def read_values(file: Path) -> np.ndarray:
-    """Values of a label image, (H, W) int64: grey or palette numbers; of a coloured one R + 256 G + 65536 B."""
+    """Values of a label image, (H, W) int32: grey or palette numbers; of a coloured one R + 256 G + 65536 B."""
     image_size(file)  # refuses what is no image, and what is too large to be decoded
     try:
         with Image.open(file, formats=("PNG", "TIFF")) as image:
@@ -111,15 +112,16 @@ def read_values(file: Path) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ImageError(f"{file} is damaged or neither PNG nor TIFF: write it again", file=file) from error
     if mode in ("RGB", "RGBA"):
-        return pixels[:, :, :3].astype(np.int64) @ np.array([1, 256, 65536])
+        red, green, blue = (pixels[:, :, channel].astype(np.int32) for channel in range(3))
+        return red + 256 * green + 65536 * blue
     if pixels.ndim != 2 or pixels.dtype.kind not in "uib":
         raise ImageError(f"{file} holds pixels of mode {mode}: expected whole numbers, a palette or RGB", file=file)
     if pixels.dtype.kind == "i" and pixels.min() < 0:
         raise ImageError(f"{file} holds the value {pixels.min()}: expected 0 for ground, 1 and more", file=file)
-    return pixels.astype(np.int64)
+    return pixels.astype(np.int32)
 
 
-def regions(values: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+def regions(values: np.ndarray, file: Path | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each value but 0 of an (H, W) image, in their order, with the run lengths of its pixels."""
     height, width = values.shape
     columns = np.ascontiguousarray(values.T).ravel()  # COCO's run lengths go down the columns
@@ -128,7 +130,10 @@ def regions(values: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
     order = np.argsort(columns[starts], kind="stable")
     owners, firsts = np.unique(columns[starts][order], return_index=True)
     if len(owners) > MOST_VALUES + 1:
-        raise AnnotationError(f"an image with {len(owners):,} values is no label image: expected one for each object")
+        message = (
+            f"{file or 'an image'} has {len(owners):,} values, which is no label image: expected one for each object"
+        )
+        raise AnnotationError(message, file=file)
     for owner, own in zip(owners.tolist(), np.split(order, firsts[1:]), strict=True):
         if owner:
             ends = np.r_[0, np.stack([starts[own], stops[own]], 1).ravel(), columns.size]
@@ -148,8 +153,9 @@ def by_number(file: Path, divisor: int) -> Classes:
     """
     names = {}
     for number, name in read_object(file, 'classes by their numbers, {"24": "person"}').items():
-        if not number.isdecimal() or not isinstance(name, str) or not name:
-            message = f"{file}: {number!r} stands for {name!r}: expected a number and a name, such as 24 and person"
+        if not _whole(number) or not isinstance(name, str) or not name:
+            shown = f"{number[:60]!r} stands for {str(name)[:60]!r}"
+            message = f"{file}: {shown}: expected a number and a name, such as 24 and person"
             raise AnnotationError(message, file=file, field=number, value=name)
         names[int(number)] = name
 
@@ -177,26 +183,40 @@ class Table:
 
 def by_table(file: Path) -> Table:
     """Classes from a CSV file with the columns image, value, class and, where there are crowd regions, crowd (0 or 1)."""
-    lines = csv.reader(io.StringIO(read_text(file, f"a CSV file with the columns {','.join(COLUMNS)}")))
-    header = next(lines, [])
+    lines = _lines(file)
+    _, header = next(lines, (0, []))
     if header not in (COLUMNS, COLUMNS[:3]):
         message = f"{file}: its first line is {','.join(header)!r}: expected {','.join(COLUMNS)}"
         raise AnnotationError(message, file=file)
     rows: dict[tuple[str, int], tuple[str, bool]] = {}
-    for line in lines:
-        key, entry = _entry(line, file, lines.line_num, len(header))
+    for line, row in lines:
+        key, entry = _entry(row, file, line, len(header))
         if key in rows:
-            raise AnnotationError(f"{file}:{lines.line_num}: {key[0]} value {key[1]} is listed twice", file=file)
+            raise AnnotationError(f"{file}:{line}: {key[0]} value {key[1]} is listed twice", file=file)
         rows[key] = entry
     return Table(rows)
 
 
+def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV file with the numbers of their lines."""
+    reader = csv.reader(io.StringIO(read_text(file, f"a CSV file with the columns {','.join(COLUMNS)}")))
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise AnnotationError(f"{file}:{reader.line_num}: is no CSV ({error}): mend it", file=file) from error
+
+
 def _entry(row: list[str], file: Path, line: int, columns: int) -> tuple[tuple[str, int], tuple[str, bool]]:
     crowd = row[3] if len(row) > 3 else "0"
-    if len(row) != columns or not row[0] or not row[1].isdecimal() or not row[2] or crowd not in ("0", "1"):
-        message = f"{file}:{line}: {','.join(row)!r} is no row of image, value, class and crowd: mend it"
+    if len(row) != columns or not row[0] or not _whole(row[1]) or not row[2] or crowd not in ("0", "1"):
+        message = f"{file}:{line}: {','.join(row)[:200]!r} is no row of image, value, class and crowd: mend it"
         raise AnnotationError(message, file=file, value=row)
     return (row[0], int(row[1])), (row[2], crowd == "1")
+
+
+def _whole(text: str) -> bool:
+    return text.isdecimal() and len(text) <= MOST_DIGITS
 
 
 def class_names(found: dict[str, Found]) -> list[str]:

@@ -150,7 +150,7 @@ def _image(contents: Contents, root: Path, stem: str, palette: Palette) -> None:
         message = f"{file} is {kinds.shape[1]} x {kinds.shape[0]} pixels, but the image of objects {width} x {height}"
         raise AnnotationError(f"{message}: they must be alike", file=file)
     names = None if kinds is not None else _listed_names(root, stem)
-    for number, rle in regions(np.where(objects == VOID, 0, objects)):
+    for number, rle in regions(np.where(objects == VOID, 0, objects), root / OBJECTS / f"{stem}.png"):
         where = f"{stem} object {number}"
         if kinds is not None:
             contents.object(_kind(contents, kinds[objects == number], palette, file, where), rle, where)

@@ -58,11 +58,14 @@ def convert(source: Path, progress: Progress | None = None) -> tuple[list[str], 
         contents = Contents(f"YOLO segments, {split}")
         for done, picture in enumerate(pictures, 1):
             height, width = image_size(picture)
-            contents.image(picture.relative_to(folder).as_posix(), height, width)
-            file = _label_file(picture)
+            name = picture.relative_to(folder).as_posix()
+            contents.image(name, height, width)
+            file = description.file.parent / label_name(picture.relative_to(description.file.parent))
             if file.exists():
                 labels.add(file)
                 boxes += _rows(contents, file, description, height, width)
+            else:
+                contents.repairs.note("image", "noticed", "no file of labels, so no objects", name)
             if progress:
                 progress(done, len(pictures))
         found[split] = Found(folder, contents)
@@ -95,8 +98,9 @@ def read_description(source: Path) -> Description:
         raise AnnotationError(f"{file} is not YAML: expected {what}", file=file) from error
     if not isinstance(content, dict):
         raise AnnotationError(f"{file} holds no keys: expected {what}", file=file)
-    places = {key: _strings(content[key]) for key in KEYS if content.get(key)}
-    description = Description(file, [], str(content.get("path") or ""), places)
+    root = content.get("path")
+    description = Description(file, [], root if isinstance(root, str) else "", {})
+    description.places.update({key: _texts(content[key], key, description) for key in KEYS if content.get(key)})
     description.names.extend(_names(content.get("names"), description))
     if not description.places:
         raise description.error("names neither train nor val: expected folders of images", "train")
@@ -113,15 +117,20 @@ def _yaml_file(source: Path) -> Path:
     return files[0]
 
 
-def _strings(value: object) -> list[str]:
-    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+def _texts(value: object, key: str, description: Description) -> list[str]:
+    texts = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) for one in texts):
+        raise description.error(f"{key} is no text: expected a folder of images, or a list of some", key)
+    return texts
 
 
 def _names(value: object, description: Description) -> list[str]:
     if isinstance(value, dict) and sorted(value, key=str) == sorted(range(len(value)), key=str):
         value = [value[index] for index in range(len(value))]
     if not isinstance(value, list) or not value or not all(isinstance(name, str | int | float) for name in value):
-        raise description.error(f"has the names {str(value)[:80]}: expected a list, or 0: NAME, 1: NAME, ...", "names")
+        # Lists are not shown: with YAML's aliases a few lines nest into more text than memory holds.
+        shown = f"names numbered {', '.join(map(str, value))[:60]}" if isinstance(value, dict) else "no list of names"
+        raise description.error(f"has {shown}: expected a list, or 0: NAME, 1: NAME, ...", "names")
     names = [str(name) for name in value]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -164,14 +173,6 @@ def _listed(file: Path, description: Description) -> list[Path]:
     if bad := next((path for path in found if irregular(path)), None):
         raise AnnotationError(f"{file}: {bad} {irregular(bad)}: expected an image", file=file)
     return found
-
-
-def _label_file(picture: Path) -> Path:
-    """images/NAME.jpg -> labels/NAME.txt; the last folder of that name counts."""
-    parts = list(picture.parts)
-    if "images" in parts[:-1]:
-        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
-    return Path(*parts).with_suffix(".txt")
 
 
 def _rows(contents: Contents, file: Path, description: Description, height: int, width: int) -> int:
@@ -250,4 +251,8 @@ def description(names: tuple[str, ...], splits: list[str]) -> bytes:
 
 
 def label_name(picture: Path) -> str:
-    return picture.with_suffix(".txt").as_posix()
+    """images/NAME.jpg -> labels/NAME.txt, both below the data set; the last folder of that name counts."""
+    parts = list(picture.parts)
+    if "images" in parts[:-1]:
+        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
+    return Path(*parts).with_suffix(".txt").as_posix()
