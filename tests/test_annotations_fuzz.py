@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,10 +13,13 @@ from PIL import Image
 from pycocotools import mask as reference
 
 from cocofile import SQUARE, H, W, annotation, content, read, rle, square_bits
+from seanet.data import annotations as checks
 from seanet.data.coco import CocoData, to_rle
+from seanet.data.plain import Plain, plain
 from seanet.errors import AnnotationError
 from seanet.evaluation.assess import assess
 from seanet.evaluation.results import read_results
+from seanet.polygons import ring_area
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "ARs", "ARm", "ARl")
 KINDS = ("bbox", "segm", "boundary")
@@ -98,6 +102,91 @@ def test_any_annotations(folder, annotations):
     (folder / "own.json").write_text(json.dumps(own_results(data)))
     metrics = assess(data, read_results(folder / "own.json", data), 100).metrics
     assert [metrics[kind]["AP"] for kind in KINDS] == [1, 1, 1]
+
+
+NEAR = st.sampled_from([0, 0, 0, 0, -0.0, 0.01, -0.5, 1, -1, 1.01, 3.25, -20])
+POINT = st.tuples(st.sampled_from([0, 7, 20.5, 41.125, W]) | st.integers(0, W), st.sampled_from([0, H, 11, 29.03]))
+
+
+@st.composite
+def nearly_plain(draw: st.DrawFn) -> dict[str, Any]:
+    """What the file of a careful author says, or just about that."""
+    rings = [
+        np.array(draw(st.lists(POINT, min_size=3, max_size=5)), float) + draw(NEAR)
+        for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3])))
+    ]
+    points = np.concatenate(rings)
+    low, size = points.min(0).tolist(), np.ptp(points, 0).tolist()
+    box = [value + draw(NEAR) for value in (*low, *size)]
+    area = sum(abs(ring_area(ring)) for ring in rings) * draw(st.sampled_from([1, 1, 1, 0.81, 0.79, 1.19, 1.21, -1]))
+    crowd = draw(st.sampled_from([0, 0, 0, 0, 0, 1, False, 0.0]))
+    shape = [[int(v) if v == v // 1 and draw(st.booleans()) else v for v in ring.ravel().tolist()] for ring in rings]
+    return annotation(draw(st.integers(0, 9)), segmentation=shape, bbox=box, area=area + draw(NEAR), iscrowd=crowd)
+
+
+def read_both_ways(folder: Path, annotations: list[dict[str, Any]]) -> tuple[CocoData, int]:
+    """The same by the fast lane and without it; how many of its annotations the fast lane took."""
+    passed: list[int] = []
+
+    def counted(*args: Any) -> dict[int, Plain]:
+        found = plain(*args)
+        passed.append(len(found))
+        return found
+
+    told = content() | {"annotations": annotations}
+    with mock.patch.object(checks, "plain", counted):
+        fast = read(folder, told, tolerant=True)
+    with mock.patch.object(checks, "plain", return_value={}):
+        careful = read(folder, told, tolerant=True)
+    assert fast == careful
+    assert list(fast.repairs.found.items()) == list(careful.repairs.found.items())
+    return fast, sum(passed)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(nearly_plain() | ENTRY.map(lambda entry: annotation(7) | entry), min_size=1, max_size=8))
+def test_many_together_as_each_alone(folder, annotations):
+    data, passed = read_both_ways(folder, annotations)
+    assert passed <= len(annotations) == data.repairs.annotations
+
+
+ODDITIES = {
+    "a text among them": {"segmentation": [[*SQUARE[:-1], "30"]]},
+    "a number too large for a float": {"segmentation": [[*SQUARE[:-1], 10**400]]},
+    "not a number": {"segmentation": [[*SQUARE[:-1], float("nan")]]},
+    "a second ring beside the image": {"segmentation": [SQUARE, [0, 0, 0, 5, 0, 9]]},
+    "a second ring of two points": {"segmentation": [SQUARE, SQUARE[:4]]},
+    "half a point": {"segmentation": [SQUARE[:7]]},
+    "a box with a true": {"bbox": [10, 10, 20, True]},
+    "a box beside the object": {"bbox": [31, 10, 20, 20]},
+    "a box just outside the image": {"bbox": [10, 10, 51.5, 20]},
+    "an area of true": {"area": True},
+    "an area that is off": {"area": 481},
+    "no area": {"area": None},
+    "a crowd": {"iscrowd": 1},
+    "an image that is not there": {"image_id": 3},
+    "a category that is not there": {"category_id": 4},
+}
+
+
+@pytest.mark.parametrize("change", ODDITIES.values(), ids=ODDITIES)
+def test_the_fast_lane_leaves_what_is_odd(folder, change):
+    """It takes the entries beside it."""
+    _, passed = read_both_ways(folder, [annotation(1), annotation(2, image_id=2) | change, annotation(3, image_id=2)])
+    assert passed == 2
+
+
+def test_the_fast_lane_packs_coordinates_of_any_fineness(folder):
+    shapes = [[SQUARE], [[v + 1 / 3 for v in SQUARE]], [SQUARE, [40, 5, 50.25, 5, 50, 20]]]
+    areas, widths = [400, 400, 477], [20, 20.5, 40]
+    entries = [
+        annotation(i + 1, segmentation=shape, area=area, bbox=[10, 5 * (i < 2) + 5, width, 25 - 5 * (i < 2)])
+        for i, (shape, area, width) in enumerate(zip(shapes, areas, widths, strict=True))
+    ]
+    data, passed = read_both_ways(folder, entries)
+    assert passed == 3
+    kept = [a.segmentation for a in data.images[0].annotations]
+    assert [[ring.tolist() for ring in rings] for rings in kept] == shapes
 
 
 def scenes(seed: int) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """Which rings cross themselves: closed forms, and every pair of edges in plain whole numbers."""
 
+from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
 import pytest
 
 from seanet.data import crossings
-from seanet.data.crossings import crossing, turns
+from seanet.data.crossings import crossing, together, turns
+from seanet.data.loops import Loops
+from seanet.data.records import Rings
+from seanet.polygons import ring_area
 
 SQUARE = [10, 10, 30, 10, 30, 30, 10, 30]
 RINGS = {
@@ -23,15 +27,21 @@ RINGS = {
 }
 
 
+def each(measure: Callable[[Loops], np.ndarray], rings: list) -> list:
+    """What is measured of every ring, (2n,) pixels each."""
+    loops, owner = together([Rings.of([np.array(ring, np.float64)]) for ring in rings])
+    return measure(loops)[np.argsort(owner)].tolist()
+
+
 @pytest.mark.parametrize(("ring", "wanted"), RINGS.values(), ids=RINGS)
 def test_known_rings(ring, wanted):
-    assert crossing([np.array(ring, np.float64)]).tolist() == [wanted]
+    assert each(crossing, [ring]) == [wanted]
 
 
 def test_turns():
     backwards = [10, 10, 10, 30, 30, 30, 30, 10]
     rings = [SQUARE, backwards, SQUARE * 2, SQUARE * 3, RINGS["pentagram"][0], RINGS["bow tie"][0]]
-    assert turns([np.array(ring, np.float64) for ring in rings]).tolist() == [1, -1, 2, 3, 2, 0]
+    assert each(turns, rings) == [1, -1, 2, 3, 2, 0]
 
 
 def plain(ring: np.ndarray) -> bool:
@@ -60,7 +70,7 @@ def test_every_pair_of_edges(monkeypatch, block):
         rings.append(star.round(int(rng.integers(0, 3))).ravel())
     wanted = [plain(ring) for ring in rings]
     assert 60 < sum(wanted) < 240
-    assert crossing(rings).tolist() == wanted
+    assert each(crossing, rings) == wanted
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -74,8 +84,31 @@ def test_a_comb_of_many_edges_is_swept_along_its_teeth(turned):
     closed = np.concatenate([comb, [[-1.0, 40_000.0], [-1.0, 0.0]]])
     crossed = np.concatenate([comb, [[500.0, 0.5]]])
     rings = [ring[:, ::-1].ravel() if turned else ring.ravel() for ring in (closed, crossed)]
-    assert crossing(rings).tolist() == [False, True]
+    assert each(crossing, rings) == [False, True]
 
 
-def test_no_rings():
-    assert crossing([]).tolist() == turns([]).tolist() == []
+def test_rings_of_many_annotations_in_all_their_types():
+    """In hundredths that fit 16 bits, in others, in fractions of hundredths: whose they are is told beside them."""
+    small, large, fine = [0, 0, 3, 0, 3, 3.25], [900, 0, 903, 0, 903, -3.5], [0, 0, 3, 0, 3, 1 / 3]
+    polygons = [
+        Rings.of([np.array(ring, float) for ring in rings]) for rings in ([fine], [small, fine], [large, small])
+    ]
+    polygons.append(Rings.of([np.array(ring, float) for ring in (small, SQUARE, small)]))
+    assert [rings.code for rings in polygons] == ["f8", "f8", "i4", "u2"]
+    loops, owner = together(polygons)
+    found: dict[int, list] = {}
+    for number, first, count in zip(owner.tolist(), loops.first.tolist(), loops.counts.tolist(), strict=True):
+        found.setdefault(number, []).append(loops.points[:, first : first + count].T.ravel().tolist())
+    wanted = [[[round(v * 100) for v in ring] for ring in rings.unpack()] for rings in polygons]
+    assert [found[number] for number in range(4)] == wanted
+
+
+def test_sums_along_rings():
+    rings = [SQUARE, [0, 0, 0, 4, 3, 0], [0.5, 1.5, 2.5, 0.5, 4.5, 9.5, 1.0, 3.0]]
+    loops = Loops.of(np.concatenate(rings), np.array(list(map(len, rings))) // 2)
+    assert loops.areas() == pytest.approx([ring_area(np.reshape(ring, (-1, 2))) for ring in rings])
+    assert loops.areas()[:2].tolist() == [400, -6]
+    assert loops.lengths()[:2].tolist() == [80, 12]
+    low, high = loops.extent()
+    assert low.T.tolist() == [[10, 10], [0, 0], [0.5, 0.5]]
+    assert high.T.tolist() == [[30, 30], [3, 4], [4.5, 9.5]]

@@ -63,7 +63,7 @@ WITHOUT_TORCH += [
 ]
 WITHOUT_TORCH += [f"data.check{part}" for part in ("", "_copies", "_files", "_fix", "_headers", "_kinds", "_workers")]
 WITHOUT_TORCH += ["data.checking.fingerprints", "data.images"]
-WITHOUT_TORCH += ["data.entries", "data.crossings"]
+WITHOUT_TORCH += ["data.entries", "data.crossings", "data.loops", "data.plain"]
 WITHOUT_TORCH += [f"data.{name}" for name in ("yolo", "labelme", "voc", "labels", "exporting", "split", "stats")]
 WITHOUT_TORCH += ["bench.contenders"]
 

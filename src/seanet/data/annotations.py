@@ -3,22 +3,34 @@
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from seanet.data.crossings import crossing, turns
+from seanet.data.crossings import crossing, together, turns
+from seanet.data.plain import Plain, plain
 from seanet.data.records import Annotation, Box, Categories, ImageRecord, Rings, to_bitmap
 from seanet.data.repairs import Findings, Refused
-from seanet.data.segmentations import NO_AREA, ROUNDING, SAME_OBJECT, Mask, Skip, check_mask, iou
+from seanet.data.segmentations import (
+    AREA_PIXELS,
+    AREA_SHARE,
+    NO_AREA,
+    ROUNDING,
+    SAME_OBJECT,
+    Mask,
+    Skip,
+    check_mask,
+    iou,
+)
 from seanet.data.values import is_int, is_number
+from seanet.errors import AnnotationError
 
 SHAPES = {"small": 32**2, "medium": 96**2, "large": math.inf}
 MANY = 1000  # objects of an image; more are worth a word
-TOGETHER = 500  # annotations whose polygons are examined for crossings at once
+TOGETHER = 500  # annotations looked at in one go
 
 
 def check_annotations(
@@ -33,14 +45,28 @@ def check_annotations(
     ``records`` by id of the image, None for those that were refused.
     """
     objects = _Objects(records, own, wanted, findings)
-    for position, entry in findings.objects(raw, "annotations"):
-        objects.add(entry, position)
-    objects.examine()
+    for block in _blocks(findings.objects(raw, "annotations")):
+        objects.add_all(block)
     objects.drop()
     for image, found in objects.found.items():
         if len(found) > MANY:
             findings.note("image", "noticed", f"more than {MANY:,} objects", image)
     return objects.found
+
+
+def _blocks(entries: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    """Some at a time; those before an error of reading first."""
+    block = []
+    try:
+        for placed in entries:
+            block.append(placed)
+            if len(block) == TOGETHER:
+                yield block
+                block = []
+    except AnnotationError:
+        yield block
+        raise
+    yield block
 
 
 class _Objects:
@@ -51,11 +77,34 @@ class _Objects:
         self.labels = _labels(own, wanted)
         self.found: dict[int, list[Annotation]] = defaultdict(list)
         self.fingerprints = array("q")  # by number; a set would take ten times the memory
-        self.unexamined: list[tuple[list[np.ndarray], Annotation, object, ImageRecord]] = []
+        self.unexamined: list[tuple[Rings, Annotation, object, ImageRecord]] = []
         self.blank: set[int] = set()  # by number
         self.names: dict[int, object] = {}  # in messages, by number, where it is not the id
         self.ids: dict[int, int | None] = {}
         self.repeated: set[int] = set()
+
+    def add_all(self, block: list[tuple[int, dict[str, Any]]]) -> None:
+        """Entries with their positions in the file, from 0."""
+        self.findings.repairs.annotations += len(block)
+        fine = plain([entry for _, entry in block], self.records, self.labels)
+        for place, (position, entry) in enumerate(block):
+            id = entry.get("id")
+            if place in fine and is_int(id):
+                self._add_plain(id, fine[place])
+            else:
+                self.add(entry, position)
+        self.examine()
+
+    def _add_plain(self, id: int, found: Plain) -> None:
+        record, label, box, rings, area = found
+        self._check_id(id, id, record.id)
+        number = self._number(id)
+        self._keep(Annotation(number, id, label, box, rings, area, crowd=False), id, record)
+
+    def _number(self, id: object) -> int:
+        """Of the next annotation; the id itself if it is equal, which is one object less in memory."""
+        number = len(self.fingerprints) + 1
+        return id if is_int(id) and id == number else number
 
     def add(self, entry: dict[str, Any], position: int) -> None:
         id, image_id = entry.get("id"), entry.get("image_id")
@@ -63,15 +112,14 @@ class _Objects:
         name = id if is_int(id) else f"#{position}"
         record = self.records.get(image_id) if is_int(image_id) else None
         image = record.id if record else None
-        self.findings.repairs.annotations += 1
         self._check_id(id, name, image)
         try:
             if record is None:
                 raise Skip(
                     "its image is refused" if is_int(image_id) and image_id in self.records else "image_id of no image"
                 )
-            number = len(self.fingerprints) + 1
-            annotation = _annotation(Case(entry, name, record, self.findings), number, self.labels, self.own)
+            case = Case(entry, name, record, self.findings)
+            annotation = _annotation(case, self._number(id), self.labels, self.own)
         except Skip as skip:
             self.findings.note("annotation", "skipped", str(skip), name, image)
         except Refused as refused:
@@ -85,16 +133,14 @@ class _Objects:
         if name is not annotation.source_id:
             self.names[annotation.id] = name
         if isinstance(annotation.shape, Rings):
-            self.unexamined.append((annotation.shape.unpack(), annotation, name, record))
-            if len(self.unexamined) >= TOGETHER:
-                self.examine()
+            self.unexamined.append((annotation.shape, annotation, name, record))
 
     def examine(self) -> None:
         """Polygons that were not examined yet: those that cross themselves, and those that even-odd filling empties."""
-        rings = [own for own, _, _, _ in self.unexamined]
-        flat = [ring for own in rings for ring in own]
-        owner = np.repeat(np.arange(len(rings)), list(map(len, rings)))
-        crosses, odd = crossing(flat), np.abs(turns(flat)) != 1
+        if not self.unexamined:
+            return
+        loops, owner = together([rings for rings, _, _, _ in self.unexamined])
+        crosses, odd = crossing(loops), np.abs(turns(loops)) != 1
         for i in np.unique(owner[crosses]).tolist():
             _, _, name, record = self.unexamined[i]
             self.findings.note("annotation", "noticed", "polygon that crosses itself", name, record.id)
@@ -120,13 +166,15 @@ class _Objects:
 
     def _check_id(self, id: object, name: object, image: int | None) -> None:
         """Ids are numbered anew, so what is wrong with them is only counted."""
+        whole = is_int(id)
+        if whole and id != 0 and id not in self.ids:
+            self.ids[id] = image
+            return
         note = partial(self.findings.note, "annotation", "renumbered")
-        if not is_int(id):
+        if not whole:
             note("id missing or not a whole number", name, image)
         elif id == 0:
             note("id 0", id, image)
-        elif id not in self.ids:
-            self.ids[id] = image
         else:
             if id not in self.repeated:
                 self.repeated.add(id)
@@ -174,9 +222,7 @@ def _annotation(case: Case, number: int, labels: dict[int, int | None], own: Cat
         raise Skip("no segmentation")
     crowd = _crowd(case, mask)
     area = _area(case, mask, crowd)
-    id = entry.get("id")
-    number = id if is_int(id) and id == number else number  # one object less in memory
-    return Annotation(number, id, label, box, mask.segmentation, area, crowd)
+    return Annotation(number, entry.get("id"), label, box, mask.segmentation, area, crowd)
 
 
 def _label(case: Case, labels: dict[int, int | None], own: Categories) -> int:
@@ -272,8 +318,7 @@ def _area(case: Case, mask: Mask, crowd: bool) -> float:
 
 
 def _agree(area: float, mask_area: float) -> bool:
-    """Areas by other rules (outlines or pixels, overlaps once or twice) still differ by little."""
-    return abs(area - mask_area) <= max(0.2 * mask_area, 16)
+    return abs(area - mask_area) <= max(AREA_SHARE * mask_area, AREA_PIXELS)
 
 
 def _size_class(area: float) -> str:

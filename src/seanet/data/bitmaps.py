@@ -141,12 +141,32 @@ def unpack_counts(text: bytes | str) -> np.ndarray | None:
     return counts
 
 
-def runs_to_bitmap(counts: np.ndarray, height: int) -> Bitmap:
-    """Decode only the columns that hold something: counts (n,) int64 of an image of that height."""
+def _filled(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each run of set pixels starts and stops among the pixels of the image, column by column."""
     edges = np.cumsum(counts)
     starts, stops = edges[0::2][: len(edges) // 2], edges[1::2]
     filled = starts < stops
-    starts, stops = starts[filled], stops[filled]
+    return starts[filled], stops[filled]
+
+
+def window_of_runs(counts: np.ndarray, height: int) -> tuple[int, int, int, int]:
+    """The smallest window of run lengths, xyxy in pixels; 0 x 0 if nothing is set."""
+    starts, stops = _filled(counts)
+    if not len(starts):
+        return EMPTY.window
+    left, top = np.divmod(starts, height)
+    right, bottom = np.divmod(stops - 1, height)
+    x0, x1 = int(left[0]), int(right[-1]) + 1
+    if (
+        left < right
+    ).any():  # a run that goes on in the next column is at the bottom of one and at the top of the other
+        return x0, 0, x1, height
+    return x0, int(top.min()), x1, int(bottom.max()) + 1
+
+
+def runs_to_bitmap(counts: np.ndarray, height: int) -> Bitmap:
+    """Decode only the columns that hold something: counts (n,) int64 of an image of that height."""
+    starts, stops = _filled(counts)
     if not len(starts):
         return EMPTY
     x0, x1 = int(starts[0] // height), int((stops[-1] - 1) // height) + 1

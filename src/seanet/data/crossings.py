@@ -1,71 +1,70 @@
 """Polygons whose outline crosses itself: filling them by the even-odd rule may leave parts out, which is worth a word.
 
-Letters: N rings, E edges of all of them, P pairs of edges of one ring that overlap along an axis.
+Letters: R rings, E edges of all of them, P pairs of edges of one ring that overlap along an axis.  Coordinates are
+hundredths of pixels and whole, so that all is exact.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from seanet.polygons import following
+from seanet.data.loops import Loops
+from seanet.data.records import Rings
 
 MOST_PAIRS = 2**21  # of a ring; one with more along both axes is not examined
 BLOCK = 2**17  # pairs examined together
 
 
-def crossing(rings: Sequence[np.ndarray]) -> np.ndarray:
-    """For each ring, (2n,) pixels, whether two of its edges cross, to a hundredth of a pixel; touching is no crossing.
+def together(polygons: Sequence[Rings]) -> tuple[Loops, np.ndarray]:
+    """The rings of at least one annotation, rounded to hundredths of pixels, and of which annotation each is, (R,)."""
+    parts, counts, owners = [], [], []
+    for code in ("u2", "i4", "f8"):
+        own = [(i, rings) for i, rings in enumerate(polygons) if rings.code == code]
+        flat = np.frombuffer(b"".join(rings.coordinates for _, rings in own), code)
+        parts.append(flat if code != "f8" else np.rint(flat * 100))
+        for i, rings in own:
+            lengths = rings.lengths()
+            counts += lengths
+            owners += [i] * len(lengths)
+    return Loops.of(np.concatenate(parts, dtype=np.float64), np.array(counts) // 2), np.array(owners)
 
-    Many rings together: one alone takes numpy longer to be called than to count.
-    """
-    found = np.zeros(len(rings), bool)
-    if not rings:
-        return found
-    edges, ring = _edges(rings)
-    low, high = edges.min(1), edges.max(1)
-    sweeps = [_sweep(low[:, axis], high[:, axis], ring) for axis in (0, 1)]
-    pairs = np.stack([np.bincount(ring[order], count, len(rings)) for order, count in sweeps])
+
+def crossing(loops: Loops) -> np.ndarray:
+    """For each ring whether two of its edges cross, (R,); touching is no crossing."""
+    found = np.zeros(len(loops.counts), bool)
+    start, stop, ring = loops.points, loops.ends, loops.ring
+    low, high = np.minimum(start, stop), np.maximum(start, stop)
+    sweeps = [_sweep(low[axis], high[axis], ring) for axis in (0, 1)]
+    pairs = np.stack([np.bincount(ring[order], count, len(found)) for order, count in sweeps])
     axes = np.where(pairs.min(0) <= MOST_PAIRS, pairs.argmin(0), -1)
     for axis, (order, count) in enumerate(sweeps):
         other = 1 - axis
         for first, second in _pairs(np.where(axes[ring[order]] == axis, count, 0)):
             a, b = order[first], order[second]
-            near = (low[a, other] < high[b, other]) & (low[b, other] < high[a, other])
+            near = (low[other, a] < high[other, b]) & (low[other, b] < high[other, a])
             a, b = a[near], b[near]
-            found[ring[a[_cross(edges[a], edges[b])]]] = True
+            apart = _apart(start[:, a], stop[:, a], start[:, b], stop[:, b])
+            apart &= _apart(start[:, b], stop[:, b], start[:, a], stop[:, a])
+            found[ring[a[apart]]] = True
     return found
 
 
-def turns(rings: Sequence[np.ndarray]) -> np.ndarray:
-    """How often the direction turns around along each ring, (2n,) pixels: 1 or -1 for a simple one, 2 for one drawn twice.
+def turns(loops: Loops) -> np.ndarray:
+    """How often the direction turns around along each ring, (R,): 1 or -1 for a simple one, 2 for one drawn twice.
 
     Edges back over the one before, and of no length, may count for half a turn more or less.
     """
-    if not rings:
-        return np.zeros(0)
-    edges, ring = _edges(rings)
-    along = edges[:, 1] - edges[:, 0]
-    last = np.flatnonzero(np.diff(ring, append=-1))
-    first = np.concatenate([[0], last[:-1] + 1])
-    after = np.concatenate([along[1:], along[:1]])
-    after[last] = along[first]
-    angle = np.arctan2(along[:, 0] * after[:, 1] - along[:, 1] * after[:, 0], (along * after).sum(1))
-    return np.rint(np.bincount(ring, angle) / (2 * np.pi))
-
-
-def _edges(rings: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """(E, 2 ends, xy) in hundredths of pixels, whole, so that all that follows is exact; (E,) number of the ring."""
-    points = [np.rint(ring.reshape(-1, 2) * 100) for ring in rings]
-    ends = np.concatenate([following(ring) for ring in points])
-    return np.stack([np.concatenate(points), ends], 1), np.repeat(np.arange(len(rings)), [len(p) for p in points])
+    along = loops.ends - loops.points
+    (x, y), (u, v) = along, loops.following(along)
+    return np.rint(np.add.reduceat(np.arctan2(x * v - y * u, x * u + y * v), loops.first) / (2 * np.pi))
 
 
 def _sweep(low: np.ndarray, high: np.ndarray, ring: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Edges ordered by where they begin along an axis, ring after ring, and how many of the next ones each overlaps."""
     width = high.max() - low.min() + 1
-    order = np.lexsort((low, ring))
-    shift = ring[order] * width
-    stop = np.searchsorted(low[order] + shift, high[order] + shift)
+    shift = ring * width
+    order = np.argsort(low + shift, kind="stable")  # outlines rise and fall for long: it merges these runs
+    stop = np.searchsorted((low + shift)[order], (high + shift)[order])
     return order, np.maximum(stop - np.arange(len(order)) - 1, 0)
 
 
@@ -83,12 +82,12 @@ def _pairs(count: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         begin = end
 
 
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Whether edges, (P, 2 ends, xy) each, cross at a point that is no end of either."""
-    return (_side(a, b[:, 0]) * _side(a, b[:, 1]) < 0) & (_side(b, a[:, 0]) * _side(b, a[:, 1]) < 0)
+def _apart(start: np.ndarray, stop: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Whether two points, (xy, P), lie on different sides of a line through an edge, neither of them on it."""
+    return _side(start, stop, one) * _side(start, stop, other) < 0
 
 
-def _side(edges: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """On which side of a line through its edge each point lies: -1, 0, 1."""
-    along, to = edges[:, 1] - edges[:, 0], points - edges[:, 0]
-    return np.sign(along[:, 0] * to[:, 1] - along[:, 1] * to[:, 0])
+def _side(start: np.ndarray, stop: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """On which side of a line each point lies: -1, 0, 1."""
+    (x, y), (u, v) = stop - start, point - start
+    return np.sign(x * v - y * u)

@@ -12,7 +12,6 @@ from faster_coco_eval.core import mask as codec
 
 from seanet.data import bitmaps
 from seanet.data.records import Box, Segmentation
-from seanet.data.values import is_int
 from seanet.polygons import ring_area
 
 FARTHEST = 1e5  # pixels; no image is that wide, and the codec crashes on much larger coordinates
@@ -21,6 +20,8 @@ LONGEST = 2e6  # pixels of outline; the codec walks it in memory
 ROUNDING = 1.0  # pixels; boxes and rings of clean data reach past the image by less
 NO_AREA = "polygon without area"
 SAME_OBJECT = 0.5  # IoU below which a box does not belong to its mask
+# How far a mask's area may be from that in the file: rules differ (outlines or pixels, overlaps once or twice).
+AREA_SHARE, AREA_PIXELS = 0.2, 16
 
 Note = Callable[[str, str], None]
 """Takes the verb and what of a repair."""
@@ -58,6 +59,11 @@ def check_mask(raw: object, box: Box | None, height: int, width: int, note: Note
         note("repaired", "polygon without its outer brackets")
         raw = [raw]
     return _of_rings(raw, height, width, note)
+
+
+def thin(area: Any, length: Any) -> Any:
+    """Whether polygons may hold no pixel's centre, told by numbers or by arrays of them."""
+    return area < length / 2 + 1
 
 
 def iou(a: Box, b: Box) -> float:
@@ -125,13 +131,13 @@ def _measured(rings: list[np.ndarray], height: int, width: int) -> Mask:
     (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
     # A sliver, a bow whose loops cancel, or what lies in the rim around the image may hold no pixel's centre: only then
     # is it worth drawing here.
-    thin = area < length / 2 + 1
-    if thin or min(x0, y0) < 0 or x1 > width or y1 > height:
+    is_thin = thin(area, length)
+    if is_thin or min(x0, y0) < 0 or x1 > width or y1 > height:
         drawn = float(codec.area(bitmaps.rings_to_rle(rings, height, width)))
         if not drawn:
             raise Skip(NO_AREA)
-        area = drawn if thin else area
-    return Mask(rings, (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))), area, thin)
+        area = drawn if is_thin else area
+    return Mask(rings, (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))), area, is_thin)
 
 
 def _of_runs(raw: dict[str, Any], given: Box | None, height: int, width: int, note: Note) -> Mask:
@@ -141,16 +147,15 @@ def _of_runs(raw: dict[str, Any], given: Box | None, height: int, width: int, no
         raise Skip("run lengths malformed or negative")
     if int(counts.sum()) != height * width:
         raise Skip("run lengths that do not add up to the image's pixels")
-    bitmap = bitmaps.runs_to_bitmap(counts, height)
+    window = bitmaps.window_of_runs(counts, height)
     if size != shape:
-        if size != shape[::-1] or given is None or iou(given, bitmap.window) < SAME_OBJECT:
+        if size != shape[::-1] or given is None or iou(given, window) < SAME_OBJECT:
             raise Skip("run lengths of another size than the image")
         note("repaired", "width and height of its run lengths swapped")
-    if not bitmap.area:
+    if not (area := float(counts[1::2].sum())):
         raise Skip("mask without a pixel")
-    x0, y0, x1, y1 = map(float, bitmap.window)
-    rle = bitmaps.runs_to_rle(counts, height, width)
-    return Mask(rle, (x0, y0, x1, y1), float(bitmap.area), exact=True)
+    x0, y0, x1, y1 = map(float, window)
+    return Mask(bitmaps.runs_to_rle(counts, height, width), (x0, y0, x1, y1), area, exact=True)
 
 
 def run_lengths(raw: object) -> np.ndarray | None:
@@ -160,5 +165,5 @@ def run_lengths(raw: object) -> np.ndarray | None:
             return bitmaps.unpack_counts(raw)
         except UnicodeEncodeError:
             return None
-    whole = isinstance(raw, list) and len(raw) > 0 and all(is_int(n) and abs(n) <= MOST_PIXELS for n in raw)
-    return np.array(raw, np.int64) if whole else None
+    whole = isinstance(raw, list) and set(map(type, raw)) == {int}
+    return np.array(raw, np.int64) if whole and min(raw) >= -MOST_PIXELS and max(raw) <= MOST_PIXELS else None
