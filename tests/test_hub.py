@@ -1,5 +1,6 @@
 """Models as the Hugging Face Hub keeps them: a folder's round trip is exact, and nothing here reaches for a network."""
 
+import errno
 import sys
 
 import pytest
@@ -71,6 +72,26 @@ def test_a_repository_without_a_network(tmp_path, monkeypatch, model):
     assert (
         "expected OWNER/NAME" in seanet("weights", "pull", "name", "--out", tmp_path / "a.safetensors", code=2).output
     )
+
+
+def test_a_fetched_model_is_written_whole_or_not_at_all(tmp_path, model, monkeypatch):
+    from seanet import hub
+
+    shared, out = model.save_pretrained(tmp_path / "shared"), tmp_path / "new" / "fetched.safetensors"
+    monkeypatch.setattr(hub, "_fetched", lambda repository, options: shared / hub.FILE)
+    there, here = checkpoint.read_model(shared / hub.FILE), checkpoint.read_model(hub.fetch("owner/name", out))
+    assert checkpoint.digest(here[0]) == checkpoint.digest(there[0])
+    assert here[1] == there[1]
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = out.read_bytes()
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        hub.fetch("owner/name", out)
+    assert out.read_bytes() == before
+    assert [file.name for file in out.parent.iterdir()] == [out.name]
 
 
 def test_a_folder_without_a_model(tmp_path):

@@ -112,6 +112,16 @@ def test_a_file_of_another_framework(tmp_path):
     assert not torch.equal(found[f"box_heads.0.{scores}"], theirs[f"roi_heads.{scores}"])
 
 
+def test_scores_without_weights_count_no_classes(tmp_path):
+    """A model as large as a bias of a few bytes says could fill all memory."""
+    conv = torch.zeros(64, 3, 7, 7)
+    bias = torch.zeros(10_000_000)
+    torch.save({"backbone.body.conv1.weight": conv, "roi_heads.box_predictor.cls_score.bias": bias}, tmp_path / "a.pth")
+    new = build("mask_rcnn_r50", ("a", "b"))
+    with pytest.raises(CheckpointError, match="another backbone"):
+        start_from(new.detector, ("a", "b"), tmp_path / "a.pth")
+
+
 def test_another_mask_head_keeps_its_own(tmp_path):
     from dataclasses import replace
 

@@ -100,6 +100,27 @@ def test_other_means_are_refused(ours, of_detectron2):
         import_weights(ours, other)
 
 
+@pytest.mark.parametrize(
+    "colours",
+    [
+        {"pixel_mean": torch.zeros(0), "pixel_std": torch.zeros(0)},
+        {"pixel_mean": torch.full((3,), torch.nan), "pixel_std": torch.ones(3)},
+        {"pixel_mean": torch.tensor([103.53, 116.28, 123.675]), "pixel_std": torch.tensor([1, 1, torch.nan])},
+        {"pixel_mean": torch.tensor([103.53, 116.28, 123.675]), "pixel_std": torch.tensor([1, 1, 0.0])},
+    ],
+)
+def test_colours_that_are_none(ours, of_detectron2, colours):
+    with pytest.raises(CheckpointError, match="colours less"):
+        import_weights(ours, of_detectron2 | colours)
+
+
+@pytest.mark.parametrize("layer", ["cls_score", "bbox_pred"])
+def test_weights_of_no_dimension_have_no_place(ours, of_detectron2, layer):
+    name = f"roi_heads.box_predictor.{layer}.bias"
+    report = import_weights(ours, of_detectron2 | {name: torch.tensor(1.0)})
+    assert report.unused == [f"box_heads.0.box_predictor.{layer}.bias"]
+
+
 def test_all_of_mmdetection_finds_its_place(ours, of_mmdetection):
     report = import_weights(ours, of_mmdetection)
     assert complete(report)

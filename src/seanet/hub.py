@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -98,11 +97,10 @@ def pretrained(name: str, device: str | None = None, **options: Any) -> Model:
 
 
 def fetch(repository: str, out: Path, revision: str | None = None) -> Path:
-    """A repository's checkpoint as the file ``out``, once it is known to be whole."""
-    cached = _fetched(repository, {"revision": revision})
-    checkpoint.read_model(cached)
+    """A repository's model as the file ``out``, written as checkpoints are, whole or not at all."""
+    weights, meta = checkpoint.read_model(_fetched(repository, {"revision": revision}))
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(cached, out)
+    checkpoint.save_model(out, weights, meta)
     return out
 
 

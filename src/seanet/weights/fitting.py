@@ -96,7 +96,7 @@ def _mapped(
 ) -> Tensor | None:
     """``own`` with the rows of the background and of the classes that both know; None where the shapes say otherwise."""
     first, each = rows
-    fits = own.shape[1:] == given.shape[1:] and len(given) == first + each * len(known)
+    fits = own.ndim == given.ndim and own.shape[1:] == given.shape[1:] and len(given) == first + each * len(known)
     if not fits or len(own) != first + each * len(classes):
         return None
     mapped = own.clone()

@@ -54,6 +54,8 @@ SETTINGS: dict[Framework, dict[str, Any]] = {
 def converted(framework: Framework, name: str, value: Tensor, shape: torch.Size, settings: config.Config) -> Tensor:
     """A tensor, known by our name, in our order of rows and our coding of boxes; ``shape`` is that of ours."""
     layer = name.rpartition(".")[0]
+    if value.ndim != len(shape):
+        return value  # it has no place here in any order
     if framework != "torchvision":
         value = _background_first(layer, value, shape)
     if layer.endswith("box_predictor.bbox_pred"):
@@ -67,7 +69,7 @@ def _background_first(layer: str, value: Tensor, shape: torch.Size) -> Tensor:
         return torch.cat((value[-1:], value[:-1]))
     missing = {"box_predictor.bbox_pred": 4, "mask_predictor.mask_fcn_logits": 1}
     rows = next((count for end, count in missing.items() if layer.endswith(end)), 0)
-    if rows and value.ndim == len(shape) and len(value) + rows == shape[0]:
+    if rows and len(value) + rows == shape[0]:
         return torch.cat((value.new_zeros(rows, *value.shape[1:]), value))
     return value
 
@@ -104,7 +106,7 @@ def style_of(framework: Framework, tensors: Mapping[str, Tensor], content: Any) 
     usual = STYLES[USUAL[framework]]
     if "pixel_mean" in tensors and "pixel_std" in tensors:
         mean, std = (tensors[name].flatten().tolist() for name in ("pixel_mean", "pixel_std"))
-        return _style(mean, std, mean[0] < mean[-1], None)
+        return _style(mean, std, mean[:1] < mean[-1:], None)
     text = _settings_text(content)
     mean, std = (_numbers(rf"\b{name}\s*=\s*\[([^\]]*)\]", text) for name in ("mean", "std"))
     if not mean or not std:
@@ -115,9 +117,11 @@ def style_of(framework: Framework, tensors: Mapping[str, Tensor], content: Any) 
 
 def _style(mean: list[float], std: list[float], bgr: bool, stride: Literal["3x3", "1x1"] | None) -> Style:
     mean, std = (values[::-1] if bgr else values for values in (mean, std))
-    if len(mean) != 3 or len(std) != 3 or any(abs(a - b) > 0.01 for a, b in zip(mean, MEAN, strict=True)) or 0 in std:
+    usual = len(mean) == len(std) == 3 and all(abs(a - b) <= 0.01 for a, b in zip(mean, MEAN, strict=True))
+    if not usual or not all(0 < value < math.inf for value in std):
         raise CheckpointError(
-            f"these weights expect colours less {mean}, where only ImageNet's means, {list(MEAN)}, can be taken exactly"
+            f"these weights expect colours less {mean[:3]} by {std[:3]}, where only ImageNet's means, {list(MEAN)}, and"
+            " deviations above 0 can be taken exactly"
         )
     caffe = all(value == 1 for value in std)
     return Style(bgr, tuple(round(value, 3) for value in std), stride or ("1x1" if caffe else "3x3"))

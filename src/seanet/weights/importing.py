@@ -132,9 +132,9 @@ def _no_weight(name: str) -> bool:
 
 
 def _classes(named: Mapping[str, Tensor]) -> int:
-    """All three have a row of scores for the background too."""
-    bias = named.get("box_heads.0.box_predictor.cls_score.bias")
-    return 0 if bias is None else len(bias) - 1
+    """All three have a row of scores for the background too; 0 where scores have no weights, which bound a model's size."""
+    weight = named.get("box_heads.0.box_predictor.cls_score.weight")
+    return 0 if weight is None or weight.ndim != 2 else max(len(weight) - 1, 0)
 
 
 def _check_backbone(
