@@ -16,7 +16,7 @@ from typing import Any
 
 from seanet.errors import CheckpointError
 from seanet.pickles.described import Array, Refused, Storage, Stored
-from seanet.pickles.machine import Pickle, read_pickle
+from seanet.pickles.operations import Pickle, read_pickle
 
 ZIP, TAR = b"PK\x03\x04", b"ustar"
 LEGACY = 0x1950A86A20F9469CFC6C  # the first pickle of torch.save's older form
