@@ -353,6 +353,11 @@ def test_mistakes_in_the_command(made, tmp_path):
     assert "no data to check" in seanet("data", "check", code=2).stderr
     assert "not empty" in seanet("data", "check", made.folder, "--fix", made.folder, code=2).stderr
     made.file().write_text("{")
+    page = tmp_path / "page.html"
+    said = seanet("data", "check", made.folder, "--html", page, code=1).stdout.splitlines()
+    assert f"    {made.file()}: is not JSON" in said[said.index("refused (training stops):") + 2]
+    assert said[-1].endswith("training would stop; mend them")
+    assert f"{made.file()}: is not JSON" in page.read_text()
     assert "cannot be repaired" in seanet("data", "check", made.folder, "--fix", tmp_path / "out", code=2).stderr
 
 

@@ -62,8 +62,9 @@ def test_options_of_recipes_that_would_be_ignored(tmp_path):
     assert f"{file} is no folder" in seanet("recipes", "--table", 2, "--runs", file, code=2).stderr
 
 
-def test_lists_of_commands_show_whole_sentences():
-    for group in ((), ("data",), ("data", "convert")):
+def test_lists_of_commands_show_whole_sentences(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in ((), ("data",), ("data", "convert"), ("weights",)):
         lines = seanet(*group, "--help").output.partition("Commands:")[2].splitlines()
         assert not [line for line in lines if line.endswith("...")]
 

@@ -54,7 +54,7 @@ def bench(
         list[Path] | None, typer.Option(metavar="FILE", help="A .json, .html or .svg; may be repeated.")
     ] = None,
 ) -> None:
-    """Time, memory and arithmetic of models side by side, stage by stage.
+    """Measure time, memory and arithmetic of models, stage by stage.
 
     Models take turns in one process; figures are ratios to the first.  Recipes have random weights, calibrated so that as
     many boxes pass each stage as in a trained model, and see the same proposals.

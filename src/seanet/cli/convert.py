@@ -60,7 +60,7 @@ def lvis(
 ) -> None:
     """Convert LVIS v1.
 
-    With what it says about the categories that its images were searched for.
+    What it says about the categories that its images were searched for is kept.
     """
     require(annotations, "the annotations of LVIS v1")
     require(images, "the folder of COCO's train2017 and val2017")

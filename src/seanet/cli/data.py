@@ -14,7 +14,7 @@ app.add_typer(data_app, name="data")
 
 @data_app.callback()
 def data_root() -> None:
-    """Make data sets, convert those of others, divide and describe them."""
+    """Check, convert, divide, describe and draw data sets."""
 
 
 @data_app.command()

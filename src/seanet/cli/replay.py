@@ -17,7 +17,10 @@ def replay(
     ],
     json_: Json = False,
 ) -> None:
-    """Make a step again whose loss was not finite, and say where that begins."""
+    """Make a step again whose loss was not finite.
+
+    Says where that begins, and which images bring it.
+    """
     require(run, "the folder of a run, or one of its bad_batch_*.safetensors")
     from seanet.training.replay import replay as make
 

@@ -63,7 +63,9 @@ def text(checked: Check, title: str) -> str:
     lines = [described(checked, split.name) for split in checked.splits]
     for severity, group in groupby(checked.found, lambda found: found.kind.severity):
         lines += ["", f"{severity} ({SEVERITIES[severity]}):"]
-        lines += [f"  {heading(found)} ({ids_of(checked, found)})" for found in group]
+        lines += [
+            f"  {line}" for found in group for line in (f"{heading(found)} ({ids_of(checked, found)})", *_why(found))
+        ]
     return "\n".join([*lines, "", closing(checked, title)])
 
 
@@ -92,6 +94,11 @@ def ids_of(checked: Check, found: Found) -> str:
     return f"{_some([_called(place) for place in found.places])}{images}"
 
 
+def _why(found: Found) -> list[str]:
+    """Of files, which are few, whole sentences."""
+    return [f"  {place.said}" for place in found.places if found.kind.subject == "file" and place.said]
+
+
 def _called(place: Place) -> str:
     return str(place.id) if len(str(place.id)) <= 60 else f"{str(place.id)[:57]}..."
 
@@ -110,6 +117,7 @@ def closing(checked: Check, title: str) -> str:
     if not defects:
         return f"{title} is clean" + (f" ({notices:,} {plural('notice', notices)})" if notices else "")
     said = f"{title} has {defects:,} {plural('defect', defects)}: "
-    if any(found.kind.severity == "refused" for found in checked.found):
-        return f"{said}training would stop; mend them, or write a repaired copy with --fix OUT"
-    return f"{said}training would start; mend them, or write a repaired copy with --fix OUT"
+    refused = any(found.kind.severity == "refused" for found in checked.found)
+    readable = all(split.name in checked.data for split in checked.splits)
+    advice = "mend them" + (", or write a repaired copy with --fix OUT" if readable else "")
+    return f"{said}training would {'stop' if refused else 'start'}; {advice}"

@@ -107,9 +107,13 @@ def _figure(one: Offender, drawn: object) -> Entry:
 
 
 def _offenders(checked: Check, limit: int) -> Iterator[Offender]:
-    """Those of images and annotations; other kinds have nothing to show."""
-    shown = [found for found in checked.found if found.kind.subject in ("image", "annotation")]
-    chosen = [(found, place) for found in shown for place in found.places[:limit]]
+    """Those of images and annotations, and others of which there is more to say."""
+    chosen = [
+        (found, place)
+        for found in checked.found
+        for place in found.places[:limit]
+        if found.kind.subject in ("image", "annotation") or place.said
+    ]
     records, entries = _records(checked), _entries(checked, chosen)
     for found, place in chosen:
         split, of_annotation = found.kind.split, found.kind.subject == "annotation"
