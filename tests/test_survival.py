@@ -22,7 +22,8 @@ from seanet.cli import app
 from seanet.data.coco import find_split, read_coco
 from seanet.data.synth import synthesise
 from seanet.errors import CheckpointError, DivergenceError, ImageError, OutOfMemory, UserError, WorkerError
-from seanet.training import feed, folder, nonfinite
+from seanet.data import feed
+from seanet.training import folder, nonfinite
 from seanet.training.coco import coco_job
 from seanet.training.replay import replay
 from seanet.training.run import run

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import short
 
-from seanet.training import feed
+from seanet.data import feed
 
 READERS = 2
 PATIENCE = 5.0  # seconds until a reader counts as hung, instead of minutes

@@ -233,7 +233,7 @@ def _share(path: Path) -> None:
 def _flush(path: Path) -> None:
     if os.name == "nt" and path.is_dir():
         return  # which Windows neither needs nor can
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows flushes only what may be written
     try:
         os.fsync(handle)
     finally:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from seanet.config import Data
 from seanet.data.coco import CocoData, ImageRecord, find_split, read_coco
-from seanet.data.loader import eval_loader
+from seanet.data.feed import steady
+from seanet.data.loader import Loader, eval_loader
 from seanet.evaluation.assess import measure_results
 from seanet.instances import Instances
 from seanet.predict import Model
@@ -68,7 +70,20 @@ def predictions(
 def batches(
     data: CocoData, config: Data, batch: int, workers: int
 ) -> Iterator[tuple[list[ImageRecord], Batch, list[tuple[int, int]]]]:
-    """The images of ``data`` for a model: their records, their pixels, and the height and width of their files."""
-    records = iter(data.images)
-    for images, sizes in eval_loader(data, config, batch, workers):
-        yield list(islice(records, len(sizes))), images, sizes
+    """The images of ``data`` for a model: their records, their pixels, and the height and width of their files.
+
+    Processes that die or hang are replaced; WorkerError where that happens again and again at the same images.
+    """
+
+    def loader(place: int) -> Loader:
+        return eval_loader(replace(data, images=data.images[place * batch :]), config, batch, workers)
+
+    def records(place: int) -> list[ImageRecord]:
+        return list(data.images[place * batch : (place + 1) * batch])
+
+    def named(place: int) -> list[tuple[int, str]]:
+        return [(record.id, str(record.path)) for record in records(place)]
+
+    found = steady(loader, named, end=math.ceil(len(data.images) / batch))
+    for place, (images, sizes) in enumerate(found):
+        yield records(place), images, sizes

@@ -1,7 +1,6 @@
 """Training a detector on COCO-style data: what ``run`` trains, made of a configuration and two data sets."""
 
 import logging
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,12 @@ import torch
 from seanet.config import Config
 from seanet.data.checking.headers import require_files
 from seanet.data.coco import CocoData, find_split, read_coco
+from seanet.data.feed import steady
 from seanet.data.loader import Loader, train_loader
 from seanet.detector import Detector, build
 from seanet.evaluation.run import evaluate
 from seanet.execution import prepare
 from seanet.predict import Model
-from seanet.training.feed import steady
 from seanet.training.folder import is_first
 from seanet.training.optim import Plan
 from seanet.training.run import Job, Run, run
@@ -69,24 +68,20 @@ def coco_job(config: Config, training: CocoData, validation: CocoData) -> Job:
     categories, count = training.categories, len(training.categories)
     plan = Plan(config.train, len(training.images))
 
-    def loader(place: int, alone: bool) -> Loader:
-        made = train_loader(
+    def loader(place: int) -> Loader:
+        return train_loader(
             training,
             config.data,
             batch=plan.micro_batch,
             seed=config.train.seed,
-            workers=min(config.train.workers, 1) if alone else config.train.workers,
+            workers=config.train.workers,
             rank=_rank(),
             world=config.train.devices,
             start=divmod(place, plan.parts),
         )
-        made.worker_init_fn = _ignore_sigterm
-        if alone and made.num_workers:
-            made.prefetch_factor = 1  # nothing is read before the batch before it has arrived
-        return made
 
     def images(place: int) -> list[tuple[int, str]]:
-        keys: Any = loader(place, alone=True).batch_sampler
+        keys: Any = loader(place).batch_sampler
         records = [training.images[index] for _, index in next(iter(keys))]
         return [(record.id, str(record.path)) for record in records]
 
@@ -134,11 +129,6 @@ def _read(data: Data, max_pixels: int) -> tuple[CocoData, CocoData]:
         for line in require_files((training, validation), max_pixels):
             log.warning(line)
     return training, validation
-
-
-def _ignore_sigterm(worker: int) -> None:
-    """Schedulers signal whole process groups, and the running step may still need a batch; workers end with the run."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _rank() -> int:

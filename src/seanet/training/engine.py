@@ -22,11 +22,10 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from seanet.checkpoint import PREVIOUS, Meta, read_state, save_state
+from seanet.checkpoint import PREVIOUS, Meta, Weights, read_state, save_model, save_state
 from seanet.config import Train
-from seanet.errors import CheckpointError, WorkerError
+from seanet.errors import CheckpointError
 from seanet.execution import HALVES, running
-from seanet.training.feed import is_loss
 from seanet.training.keeper import Keeper, Metrics
 from seanet.training.nonfinite import Bad, Guard
 from seanet.training.optim import Plan, optimizer
@@ -44,12 +43,20 @@ class Stream:
     start: Callable[[int], Iterable[Batch]]
     length: int
     step: int = 0
+    running: list[Any] = field(default_factory=list)
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from self.start(self.step)
+        self.running.append(iter(self.start(self.step)))
+        return self.running[-1]
+
+    def close(self) -> None:
+        """End what reads, whoever still holds the stream."""
+        while self.running:
+            if hasattr(last := self.running.pop(), "close"):
+                last.close()
 
 
 @dataclass
@@ -172,6 +179,15 @@ class Module(lightning.LightningModule):
         return replace(self.meta, step=step, epoch=self.plan.epoch(step), metrics=metrics or {})
 
 
+class Averaging(EMAWeightAveraging):
+    """The average moves with each step that is made, not with one that is left out."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        whole = (batch_idx + 1) % pl_module.plan.train.accumulate == 0
+        if whole and pl_module.guard.left_out != trainer.global_step:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
 class SafeCheckpointIO(CheckpointIO):
     """Lightning's checkpoints as one safetensors file; a full disk stops the run only when it stays full."""
 
@@ -179,11 +195,16 @@ class SafeCheckpointIO(CheckpointIO):
 
     def __init__(self, say: Callable[[str], None]):
         self.say, self.failures = say, 0
+        self.owed: tuple[Path, Weights, Meta] | None = None
+        """The best weights until they are written: before the state that knows of them, so that a resumed run has them."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         state = {name: value for name, value in checkpoint.items() if name not in ("meta", "state_dict")}
         weights = {name.removeprefix("detector."): value for name, value in checkpoint["state_dict"].items()}
         try:
+            if self.owed:
+                save_model(*self.owed)
+                self.owed = None
             save_state(path, weights, checkpoint["meta"], state, keep=Path(path).with_name(PREVIOUS))
             self.failures = 0
         except CheckpointError as error:
@@ -204,7 +225,7 @@ def fit(
     detector: nn.Module, stream: Stream, keeper: Keeper, plan: Plan, meta: Meta, device: str, resume: Path | None
 ) -> None:
     """Train; afterwards the keeper holds the history and the signal that ended the run, if one did."""
-    ema = keeper.ema = EMAWeightAveraging(decay=plan.train.ema) if plan.train.ema is not None else None
+    ema = keeper.ema = Averaging(decay=plan.train.ema) if plan.train.ema is not None else None
     keeper.saver = SafeCheckpointIO(keeper.say)
     module = Module(detector.train(), plan, meta, Guard(plan.train, keeper.folder, keeper.say))
     with _quiet(), _switches(plan.train, torch.device(device)), keeper.signals.caught():
@@ -215,11 +236,11 @@ def fit(
             if not keeper.signals.received:  # else an answer to a second or an early signal
                 raise
         except (RuntimeError, MemoryError) as error:
-            if is_loss(error):  # in the midst of an evaluation, before which the run was saved
-                raise WorkerError(f"{error}: reading images to evaluate with failed; --resume goes on there") from error
             if not is_shortage(error):
                 raise
             raise shortage(error, plan, device, keeper.folder) from error
+        finally:
+            stream.close()
 
 
 def _trainer(plan: Plan, callbacks: list[Any], device: str, io: CheckpointIO) -> lightning.Trainer:

@@ -4,7 +4,7 @@ import os
 import shutil
 import socket
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from seanet.checkpoint import BEST, LAST, PREVIOUS, Meta
 from seanet.errors import CheckpointError, UserError
 
 LOCK, HOLDER, DAMAGED = ".lock", ".holder", "damaged.safetensors"
+LINGER = 15.0  # seconds that processes of a killed run may hold its folder
 CONFIG, EARLY = "config.yaml", {"metrics.csv", "tensorboard"}  # what a run writes first, and before
 
 
@@ -47,7 +48,7 @@ def held(out: Path) -> Generator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = FileLock(out / LOCK)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LINGER if _holder_is_gone(out) else 0)
         (out / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()}")
     except Timeout:
         raise UserError(
@@ -59,7 +60,8 @@ def held(out: Path) -> Generator[None]:
     try:
         yield
     finally:
-        (out / HOLDER).unlink(missing_ok=True)
+        with suppress(OSError):  # as on a disk that has become read-only
+            (out / HOLDER).unlink(missing_ok=True)
         lock.release()
 
 
@@ -141,6 +143,20 @@ def _holder(out: Path) -> str:
         return (out / HOLDER).read_text() or "another process"
     except OSError:
         return "another process"
+
+
+def _holder_is_gone(out: Path) -> bool:
+    """Whether the process that is named no longer runs here; its readers notice that within seconds."""
+    words = _holder(out).split()
+    if os.name == "nt" or words[0] != "process" or words[-1] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(words[1]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 def _unusable(out: Path, error: OSError) -> UserError:

@@ -57,6 +57,8 @@ class Keeper(lightning.Callback):
             self._validate(trainer, pl_module)
             self._save(trainer)
         trainer.should_stop = self._no_better(plan.train.patience) or step >= plan.steps
+        if trainer.should_stop:
+            self._insist(trainer)
         self.signals.lossless = False
 
     def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
@@ -93,9 +95,8 @@ class Keeper(lightning.Callback):
             self._save(trainer)
             stop = self.signals.agreed(trainer) or self._no_better(plan.train.patience)
         trainer.should_stop = bool(stop)
-        if (stop or step >= plan.steps) and trainer.is_global_zero and self.saver.failures:
-            self.saver.patience = 0  # there is no later save that could succeed
-            self._save(trainer, alone=True)
+        if stop or step >= plan.steps:
+            self._insist(trainer)
 
     def _row(self, trainer: lightning.Trainer, module: Any, step: int) -> None:
         module.require_unspoilt(module.watch.bad(), step + 1)
@@ -121,6 +122,12 @@ class Keeper(lightning.Callback):
         if not self.saver.failures:
             self.saved_step = trainer.global_step
 
+    def _insist(self, trainer: lightning.Trainer) -> None:
+        """There is no later save that could succeed: CheckpointError where this one fails again."""
+        if trainer.is_global_zero and self.saver.failures:
+            self.saver.patience = 0
+            self._save(trainer, alone=True)
+
     def _rate_again(self, metric: str) -> None:
         """Scores by the metric that is asked for now, which may be another than before."""
         best = self.best
@@ -134,7 +141,7 @@ class Keeper(lightning.Callback):
             )
 
     def _validate(self, trainer: lightning.Trainer, module: Any) -> None:
-        """Evaluate in the first process, with the averaged weights if there are any, and keep the best."""
+        """Evaluate in the first process, with the averaged weights if there are any; the next save writes the best."""
         if trainer.is_global_zero:
             with self._averaged(trainer, module), self.signals.at_once():
                 self._enter(module, trainer.global_step, self.evaluate(module.detector))
@@ -154,8 +161,8 @@ class Keeper(lightning.Callback):
         best = self.best is None or score > self.best["score"]
         self.history.append({"step": step, "epoch": epoch, "score": score, "metrics": metrics})
         if best:
-            meta = module.described(step, metrics)
-            checkpoint.save_model(self.folder / checkpoint.BEST, module.detector.state_dict(), meta)
+            weights = {name: value.detach().cpu().clone() for name, value in module.detector.state_dict().items()}
+            self.saver.owed = self.folder / checkpoint.BEST, weights, module.described(step, metrics)
         if self.logbook:
             self.logbook.row({"step": step, "epoch": epoch, **metrics})
             shown = f"{score:.4f}" if found else "n/a"

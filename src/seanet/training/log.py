@@ -77,12 +77,12 @@ class Log:
         self, folder: Path, steps: int, after: int = 0, tensorboard: bool = True, evaluated: int | None = None
     ):
         self.folder = folder
-        self.screen = Screen(steps, after)
         try:
             self.table = Table(folder / "metrics.csv", after, evaluated)
             self.board = _board(folder, after) if tensorboard else None
         except OSError as error:
             raise UserError(f"{folder}: cannot write there ({error.strerror or error})", file=str(folder)) from error
+        self.screen = Screen(steps, after)
         self.waiting: dict[str, str] = {}
         self.warned = False
 

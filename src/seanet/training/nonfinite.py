@@ -58,6 +58,8 @@ class Guard:
     before: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     """Statistics that the forward pass of the running step changes, and what they were."""
     in_a_row: int = 0
+    left_out: int = 0
+    """The last step that was; steps count from 1."""
     skipped: int = 0
     """Since the last row of the log."""
     spoilt: bool = False
@@ -90,7 +92,7 @@ class Guard:
             raise bad.error(f"{hint}; the last checkpoint is good")
         if self.in_a_row >= IN_A_ROW:
             raise bad.error(f"{IN_A_ROW} such steps in a row end the run; {hint}; the last checkpoint is good")
-        self.skipped += 1
+        self.skipped, self.left_out = self.skipped + 1, bad.step
         self.say(f"warning: {bad.message()}; the step is left out, {self.in_a_row} in a row")
         for parameter in detector.parameters():
             parameter.grad = None  # so neither weights nor momenta change
