@@ -104,24 +104,28 @@ def test_any_annotations(folder, annotations):
     assert [metrics[kind]["AP"] for kind in KINDS] == [1, 1, 1]
 
 
-NEAR = st.sampled_from([0, 0, 0, 0, -0.0, 0.01, -0.5, 1, -1, 1.01, 3.25, -20])
-POINT = st.tuples(st.sampled_from([0, 7, 20.5, 41.125, W]) | st.integers(0, W), st.sampled_from([0, H, 11, 29.03]))
+NEAR = st.sampled_from([-0.0, 0.01, -0.5, 1, -1, 1.01, 3.25, -20])
+SPAN = st.tuples(st.sampled_from([0, 7, 20.5]), st.sampled_from([21.5, 29.03, H]))
+OFF = ["nothing", "nothing", "ring", "all rings", "box", "area", "share", "crowd", "corners"]
 
 
 @st.composite
 def nearly_plain(draw: st.DrawFn) -> dict[str, Any]:
-    """What the file of a careful author says, or just about that."""
-    rings = [
-        np.array(draw(st.lists(POINT, min_size=3, max_size=5)), float) + draw(NEAR)
-        for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3])))
-    ]
-    points = np.concatenate(rings)
-    low, size = points.min(0).tolist(), np.ptp(points, 0).tolist()
-    box = [value + draw(NEAR) for value in (*low, *size)]
-    area = sum(abs(ring_area(ring)) for ring in rings) * draw(st.sampled_from([1, 1, 1, 0.81, 0.79, 1.19, 1.21, -1]))
-    crowd = draw(st.sampled_from([0, 0, 0, 0, 0, 1, False, 0.0]))
-    shape = [[int(v) if v == v // 1 and draw(st.booleans()) else v for v in ring.ravel().tolist()] for ring in rings]
-    return annotation(draw(st.integers(0, 9)), segmentation=shape, bbox=box, area=area + draw(NEAR), iscrowd=crowd)
+    """What the file of a careful author says, in which one thing is off at times."""
+    spans = draw(st.lists(st.tuples(SPAN, SPAN), min_size=1, max_size=3))
+    rings = [np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], float) for (x0, x1), (y0, y1) in spans]
+    off = draw(st.sampled_from(OFF))
+    rings[0] += draw(NEAR) if off == "ring" else 0
+    rings[0][:, 1] = rings[0][draw(st.permutations(range(4))) if off == "corners" else range(4), 1]
+    points = np.concatenate(rings) + (draw(NEAR) if off == "all rings" else 0)
+    box = np.array([*points.min(0), *np.ptp(points, 0)])
+    box[draw(st.integers(0, 3))] += draw(NEAR) if off == "box" else 0
+    area = sum(abs(ring_area(ring)) for ring in rings)
+    area *= draw(st.sampled_from([0.81, 0.79, 1.19, 1.21, -1])) if off == "share" else 1
+    area += draw(NEAR) if off == "area" else 0
+    crowd = draw(st.sampled_from([1, False, 0.0, None])) if off == "crowd" else 0
+    shape = [[int(v) if v == v // 1 else v for v in ring.ravel().tolist()] for ring in points.reshape(-1, 4, 2)]
+    return annotation(draw(st.integers(0, 9)), segmentation=shape, bbox=box.tolist(), area=float(area), iscrowd=crowd)
 
 
 def read_both_ways(folder: Path, annotations: list[dict[str, Any]]) -> tuple[CocoData, int]:
@@ -150,17 +154,21 @@ def test_many_together_as_each_alone(folder, annotations):
     assert passed <= len(annotations) == data.repairs.annotations
 
 
+SMALL = [10, 10, 12.5, 10, 12.5, 12.5, 10, 12.5]
 ODDITIES = {
     "a text among them": {"segmentation": [[*SQUARE[:-1], "30"]]},
     "a number too large for a float": {"segmentation": [[*SQUARE[:-1], 10**400]]},
     "not a number": {"segmentation": [[*SQUARE[:-1], float("nan")]]},
     "a second ring beside the image": {"segmentation": [SQUARE, [0, 0, 0, 5, 0, 9]]},
+    "a second ring at the far edge": {"segmentation": [SQUARE, [W, 0, W, 5, W, 9]]},
     "a second ring of two points": {"segmentation": [SQUARE, SQUARE[:4]]},
     "half a point": {"segmentation": [SQUARE[:7]]},
     "a box with a true": {"bbox": [10, 10, 20, True]},
     "a box beside the object": {"bbox": [31, 10, 20, 20]},
+    "a box that shares less than half": {"bbox": [17.5, 10, 20, 20]},
     "a box just outside the image": {"bbox": [10, 10, 51.5, 20]},
     "an area of true": {"area": True},
+    "an area below 0": {"segmentation": [SMALL], "bbox": [10, 10, 2.5, 2.5], "area": -1},
     "an area that is off": {"area": 481},
     "no area": {"area": None},
     "a crowd": {"iscrowd": 1},
