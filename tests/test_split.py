@@ -213,18 +213,32 @@ def test_files_are_found(tmp_path: Path):
     root = source(tmp_path / "src")
     file = root / "annotations/instances_all.json"
     assert len(read_pool(file, root / "images", pool=False).images) == 20
-    with pytest.raises(UserError, match="name the folder of its images with --images"):
-        read_pool(file, None, pool=False)
+    assert len(read_pool(file, None, pool=False).images) == 20
     with pytest.raises(UserError, match="--pool takes a folder with splits"):
         read_pool(file, None, pool=True)
     with pytest.raises(UserError, match="holds no JSON file"):
         read_pool(root / "images", None, pool=False)
     (root / "images").rename(root / "pictures")
-    with pytest.raises(UserError, match=r"instances_all.json: its images are neither in .*: name their folder with"):
+    with pytest.raises(
+        UserError, match=r"instances_all.json: found no folder of its images .*: name their folder with"
+    ):
         read_pool(root, None, pool=False)
     (root / "pictures").rename(root / "images")
     (root / "annotations/captions_all.json").write_text("{}")
     assert len(read_pool(root, None, pool=False).images) == 20
+
+
+def test_a_folder_of_images_and_annotations_side_by_side(tmp_path: Path):
+    root = source(tmp_path / "src")
+    (root / "train").mkdir()
+    for picture in (root / "images").iterdir():
+        picture.rename(root / "train" / picture.name)
+    (root / "annotations/instances_all.json").rename(root / "train/_annotations.coco.json")
+    (root / "images").rmdir()
+    assert len(read_pool(root / "train", None, pool=False).images) == 20
+    assert len(read_pool(root / "train/_annotations.coco.json", None, pool=False).images) == 20
+    with pytest.raises(UserError, match="holds train: name one file, or put the splits together with --pool"):
+        read_pool(root, None, pool=False)
 
 
 def test_annotations_of_no_image_are_said_to_be_left_out(tmp_path: Path):

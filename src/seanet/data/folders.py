@@ -13,11 +13,11 @@ def find_splits(folder: Path | str, wanted: Iterable[str] = ()) -> dict[str, tup
 
     One that has annotations, but no images, is an error too: a split is not left out without a word.
     """
-    names = [*wanted] or [name for name in SPLITS if _has_annotations(Path(folder), name)] or ["train"]
+    names = [*wanted] or [name for name in SPLITS if has_annotations(Path(folder), name)] or ["train"]
     return {name: find_split(folder, name) for name in names}
 
 
-def _has_annotations(folder: Path, split: str) -> bool:
+def has_annotations(folder: Path, split: str) -> bool:
     return any(file.is_file() for name in SPLITS[split] for file in _annotation_files(folder, name))
 
 
@@ -39,6 +39,14 @@ def find_split(folder: Path | str, split: str) -> tuple[Path, Path]:
         field="split",
         value=split,
     )
+
+
+def images_beside(file: Path) -> Path | None:
+    """The folder of the images of an annotation file, in one of those layouts."""
+    plain = file.stem in ("_annotations.coco", "annotations")
+    folder = file.parent.parent if plain or file.parent.name == "annotations" else file.parent
+    name = file.parent.name if plain else file.stem.removeprefix("instances_")
+    return next((images for images in _image_folders(folder, name, file) if images.is_dir()), None)
 
 
 def _patterns(name: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from seanet.data.coco import CocoData, read_coco
-from seanet.data.folders import find_split, find_splits
+from seanet.data.folders import SPLITS, find_splits, has_annotations, images_beside
 from seanet.data.formats.converting import common_folder, read_object
 from seanet.errors import AnnotationError, UserError
 
@@ -49,23 +49,24 @@ class Group:
 
 def find_single(source: Path, images: Path | None) -> tuple[Path, Path]:
     """Annotation file and image folder of a data set that is not divided."""
-    if source.is_file():
-        if images is None:
-            raise UserError(f"{source} is a file: name the folder of its images with --images", file=source)
-        return source, images
+    file = source if source.is_file() else _only_file(source)
+    images = images or images_beside(file)
+    if images is None:
+        message = "found no folder of its images in its place or beside it: name their folder with --images"
+        raise UserError(f"{file}: {message}", file=file)
+    return file, images
+
+
+def _only_file(source: Path) -> Path:
     files = [file for place in (source, source / "annotations") for file in sorted(place.glob("*.json"))]
     files = [file for file in files if file.stem.startswith("instances")] or files
-    if len(files) != 1:
-        there = ", ".join(file.name for file in files[:5]) or "no JSON file"
-        message = f"{source} holds {there}: name one file, or put the splits together with --pool"
-        raise UserError(message if files else f"{source} holds no JSON file: expected COCO's annotations", file=source)
-    if images is not None:
-        return files[0], images
-    try:
-        return find_split(source, files[0].stem.removeprefix("instances_"))
-    except AnnotationError as error:
-        message = f"{files[0]}: its images are neither in {source / 'images'} nor in a folder of its name"
-        raise UserError(f"{message}: name their folder with --images", file=files[0]) from error
+    if len(files) == 1:
+        return files[0]
+    there = [file.name for file in files] or [split for split in SPLITS if has_annotations(source, split)]
+    if not there:
+        raise UserError(f"{source} holds no JSON file: expected COCO's annotations", file=source)
+    message = f"{source} holds {', '.join(there[:5])}: name one file, or put the splits together with --pool"
+    raise UserError(message, file=source)
 
 
 def read_pool(source: Path, images: Path | None, pool: bool) -> Pool:
