@@ -1,6 +1,9 @@
 """Cityscapes and LVIS converted: masks pixel by pixel, groups as crowd, what is missing; federated AP by hand."""
 
 import json
+import struct
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +106,7 @@ def test_cityscapes_round_trip(cityscapes: Path, tmp_path: Path):
 
 def test_cityscapes_says_what_was_converted(cityscapes: Path, tmp_path: Path):
     text = seanet("data", "convert", "cityscapes", cityscapes, tmp_path / "out").stdout
-    assert "train: 2 images (1 without objects), 3 objects, 1 crowd regions" in text
+    assert "train: 2 images (1 without objects), 3 objects, 1 crowd region:" in text
     assert "car 2, person 1" in text
     seanet("data", "convert", "cityscapes", cityscapes, tmp_path / "out")  # again, over its own files
 
@@ -205,6 +208,33 @@ def test_cityscapes_files_that_are_something_else(cityscapes: Path):
         convert(cityscapes, "val")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"imgHeight": 30000, "imgWidth": 30000, "objects": []}', "more than 200,000,000 pixels"),
+        ('{"imgHeight": 9, "imgWidth": 9, "objects": [{"label": "car", "polygon": [[0, 0], [NaN, 0]]}]}', "a point at"),
+        ('{"imgHeight": 9, "imgWidth": 9, "objects": [{"label": "car", "polygon": [[0, 0], [1e9, 0]]}]}', "a point at"),
+        ("[" * 100_000, "is not JSON"),
+    ],
+)
+def test_cityscapes_polygons_that_are_none(content: str, message: str, tmp_path: Path):
+    file = tmp_path / "x_gtFine_polygons.json"
+    file.write_text(content)
+    with pytest.raises(AnnotationError, match=message):
+        read_ids(file)
+
+
+def test_cityscapes_ids_of_too_many_pixels(tmp_path: Path):
+    file = tmp_path / "x_gtFine_instanceIds.png"
+    Image.new("I;16", (1, 1)).save(file)
+    data = bytearray(file.read_bytes())
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    file.write_bytes(data)
+    with pytest.raises(ImageError, match=r"instanceIds.png has .*pixels"):
+        read_ids(file)
+
+
 def test_cityscapes_pictures_of_another_size(cityscapes: Path):
     Image.new("RGB", (30, 20)).save(cityscapes / "leftImg8bit/val/frankfurt/frankfurt_000000_000294_leftImg8bit.png")
     with pytest.raises(AnnotationError, match=r"is 60 x 40 pixels, but .*leftImg8bit.png is 30 x 20"):
@@ -254,6 +284,15 @@ def test_cityscapes_results_hold_the_detections(cityscapes: Path, tmp_path: Path
         path.write_bytes(files[line.split()[0]])
         assert np.array_equal(np.array(Image.open(path).convert("L")) != 0, codec.decode(found["segmentation"]) == 1)
     assert set(files) == {line.split()[0] for line in lines} | {"frankfurt_000000_000294_pred.txt"}
+
+
+def test_results_of_images_that_share_a_name_would_replace_each_other(cityscapes: Path, tmp_path: Path):
+    seanet("data", "convert", "cityscapes", cityscapes, tmp_path / "out")
+    data, entries = predictions(tmp_path / "out")
+    (image,) = data.images
+    twice = replace(data, images=(image, replace(image, id=2, path=image.path.parent / "b" / image.path.name)))
+    with pytest.raises(UserError, match=r"2 images are called frankfurt_000000_000294_leftImg8bit.png"):
+        list(results(twice, entries))
 
 
 def test_cityscapes_results_from_a_results_file(cityscapes: Path, tmp_path: Path):
@@ -390,6 +429,16 @@ def test_federated_ap_by_hand(lvis: CocoData):
         assert found[kind]["per_class"]["cat"] == {"AP": None, "AP50": None}
         assert found[kind]["AR"] == pytest.approx(1)
     assert (found["unjudged"], found["detections"], found["images"], found["objects"]) == (1, 5, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://x/../1.jpg", "http://x/a\0/1.jpg", f"http://x/{'a' * 300}/1.jpg", "1.jpg", "http://x//1.jpg", 3]
+)
+def test_lvis_addresses_that_name_no_image(address: object, tmp_path: Path):
+    content = lvis_content()
+    content["images"][0]["coco_url"] = address
+    said = seanet("data", "convert", "lvis", *lvis_files(tmp_path, content), tmp_path / "out", code=2).stderr
+    assert "image 9 has the coco_url" in " ".join(said.split())
 
 
 def test_what_is_outlined_in_full_is_judged_in_full(tmp_path: Path):

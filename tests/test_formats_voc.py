@@ -129,6 +129,12 @@ def test_voc_with_parts_missing(voc_set: Path, tmp_path: Path):
         text(lists, content)
         with pytest.raises(AnnotationError, match=message):
             voc.convert(voc_set)
+    text(lists, "2007_000032")
+    other = picture(voc_set / "JPEGImages/2007_000032.png")
+    with pytest.raises(AnnotationError, match=r"2007_000032.png have one name but for their endings"):
+        voc.convert(voc_set)
+    other.unlink()
+    text(lists, "2007_000033")
     picture(voc_set / "JPEGImages/2007_000033.jpg")
     with pytest.raises(AnnotationError, match=r"SegmentationObject/2007_000033.png does not exist"):
         voc.convert(voc_set)

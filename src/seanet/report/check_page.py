@@ -15,10 +15,10 @@ from seanet.data.checking.check import Check, corners, numbers, raw_content
 from seanet.data.checking.files import real
 from seanet.data.checking.kinds import SEVERITIES, Found
 from seanet.data.checking.workers import Lost, each
-from seanet.data.images import read_image
+from seanet.data.images import MAX_PIXELS, read_image
 from seanet.data.records import ImageRecord
 from seanet.data.repairs import Place
-from seanet.data.segmentations import MOST_PIXELS, run_lengths
+from seanet.data.segmentations import run_lengths
 from seanet.data.values import is_int
 from seanet.errors import ImageError
 from seanet.report.check import closing, described, heading, ids_of
@@ -210,9 +210,9 @@ def _run_mask(entry: Entry) -> bitmaps.Bitmap | None:
     if not isinstance(raw, dict) or not isinstance(raw.get("size"), list) or len(raw["size"]) != 2:
         return None
     counts, sides = run_lengths(raw.get("counts")), raw["size"]
-    if counts is None or not all(is_int(side) and 0 < side <= MOST_PIXELS for side in sides):
+    if counts is None or not all(is_int(side) and 0 < side <= MAX_PIXELS for side in sides):
         return None
-    if counts.min() < 0 or int(counts.sum()) != sides[0] * sides[1] or sides[0] * sides[1] > MOST_PIXELS:
+    if counts.min() < 0 or int(counts.sum()) != sides[0] * sides[1] or sides[0] * sides[1] > MAX_PIXELS:
         return None
     return bitmaps.runs_to_bitmap(counts, sides[0])
 

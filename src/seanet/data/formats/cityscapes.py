@@ -5,7 +5,7 @@ that nobody told apart, which becomes a crowd region.  Classes but the eight tha
 """
 
 import io
-import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,9 +16,11 @@ import numpy as np
 from faster_coco_eval.core import mask as codec
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
+from seanet.data.formats.converting import read_object
 from seanet.data.formats.labels import regions
-from seanet.data.images import image_size
+from seanet.data.images import MAX_PIXELS, image_size
 from seanet.data.records import CocoData
+from seanet.data.segmentations import FARTHEST
 from seanet.errors import AnnotationError, ImageError, UserError
 
 CLASSES = {24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle"}
@@ -104,6 +106,7 @@ def results(data: CocoData, entries: list[dict]) -> Iterator[tuple[str, bytes]]:
     by_image: dict[int, list[dict]] = defaultdict(list)
     for entry in entries:
         by_image[entry["image_id"]].append(entry)
+    _require_own_names(data)
     for image in data.images:
         name, lines = image.path.name.removesuffix(PICTURE), []
         for number, entry in enumerate(by_image[image.id]):
@@ -111,6 +114,16 @@ def results(data: CocoData, entries: list[dict]) -> Iterator[tuple[str, bytes]]:
             yield mask, _one_bit(entry["segmentation"])
             lines.append(f"{mask} {classes[entry['category_id']]} {entry['score']:.9f}\n")
         yield f"{name}_pred.txt", "".join(lines).encode("ascii")
+
+
+def _require_own_names(data: CocoData) -> None:
+    """The files of results have the names of images, without their folders."""
+    name, count = Counter(image.path.name for image in data.images).most_common(1)[0] if data.images else ("", 0)
+    if count > 1:
+        message = (
+            f"{data.file}: {count} images are called {name}, and would share their results: give each its own name"
+        )
+        raise UserError(message, file=data.file, field="file_name", value=name)
 
 
 def _own_classes(data: CocoData) -> dict[int, int]:
@@ -158,6 +171,7 @@ def _require_size(frame: Frame, height: int, width: int) -> None:
 
 
 def _pixels(file: Path) -> np.ndarray:
+    image_size(file)  # refuses what is no image, and what is too large to be decoded
     try:
         with Image.open(file, formats=("PNG",)) as image:
             if image.mode == "I" or image.mode.startswith("I;16"):
@@ -170,17 +184,26 @@ def _pixels(file: Path) -> np.ndarray:
 
 def _drawn(file: Path) -> np.ndarray:
     """Polygons one over the other in their order, as Cityscapes draws its own images of ids."""
+    content = read_object(file, "an annotation of Cityscapes")
     try:
-        content = json.loads(file.read_text("utf-8"))
-        canvas = Image.new("I", (content["imgWidth"], content["imgHeight"]), 0)
+        size = content["imgWidth"], content["imgHeight"]
+        if math.prod(size) > MAX_PIXELS:
+            raise ValueError(f"more than {MAX_PIXELS:,} pixels")
+        canvas = Image.new("I", size, 0)
         pen, seen = ImageDraw.Draw(canvas), Counter()
         for part in content["objects"]:
             if part["label"] != UNDRAWN and not part.get("deleted"):
-                pen.polygon([(x, y) for x, y in part["polygon"]], fill=_drawn_id(part["label"], seen))
+                pen.polygon([_point(*pair) for pair in part["polygon"]], fill=_drawn_id(part["label"], seen))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         message = "is no annotation of Cityscapes: expected imgWidth, imgHeight, and objects with label and polygon"
         raise AnnotationError(f"{file}: {message} ({type(error).__name__}: {error})", file=file) from error
     return np.asarray(canvas).astype(np.int32)
+
+
+def _point(x: float, y: float) -> tuple[float, float]:
+    if not (abs(x) <= FARTHEST and abs(y) <= FARTHEST):  # nor NaN
+        raise ValueError(f"a point at {x}, {y}")
+    return x, y
 
 
 def _drawn_id(label: str, seen: Counter[str]) -> int:

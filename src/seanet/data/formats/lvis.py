@@ -7,9 +7,9 @@ images show a category (``frequency``: rare, common or frequent).
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from seanet.data.entries import read_lists
+from seanet.data.files import unsafe
 from seanet.data.repairs import Findings
 from seanet.errors import AnnotationError, UserError
 
@@ -39,8 +39,8 @@ def convert(file: Path, images: Path) -> dict[str, Any]:
 def _named(entry: dict[str, Any], findings: Findings) -> dict[str, Any]:
     """With the ``file_name`` that the address of its picture ends in: FOLDER/NAME."""
     address = entry.get("coco_url")
-    parts = urlsplit(address).path.split("/") if isinstance(address, str) else []
-    if len(parts) < 2 or not parts[-1] or not parts[-2]:
+    parts = address.split("/")[-2:] if isinstance(address, str) else []
+    if len(parts) < 2 or not all(parts) or unsafe("/".join(parts)):
         raise findings.error(
             f"image {entry.get('id')!r} has the coco_url {address!r}: expected LVIS v1, where it ends in "
             f"FOLDER/NAME.jpg",
@@ -48,7 +48,7 @@ def _named(entry: dict[str, Any], findings: Findings) -> dict[str, Any]:
             field="coco_url",
             value=address,
         )
-    return {**entry, "file_name": "/".join(parts[-2:])}
+    return {**entry, "file_name": "/".join(parts)}
 
 
 def _require_images(names: list[str], images: Path, findings: Findings) -> None:

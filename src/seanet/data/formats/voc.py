@@ -173,6 +173,11 @@ def _beside(folder: Path, stem: str) -> Path:
     ]
     if not found:
         raise AnnotationError(f"{named}.jpg does not exist: unpack the whole archive again", file=named)
+    # One file has two names where capitals do not count.
+    if other := next((file for file in found if not file.samefile(found[0])), None):
+        raise AnnotationError(
+            f"{found[0]} and {other.name} have one name but for their endings: remove one", file=other
+        )
     return found[0]
 
 
