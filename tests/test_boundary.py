@@ -210,11 +210,11 @@ def rim(mask: np.ndarray) -> np.ndarray:
     return mask & (shifted(ground, 1, 0) | shifted(ground, -1, 0) | shifted(ground, 0, 1) | shifted(ground, 0, -1))
 
 
-def by_hand(truth: np.ndarray, found: np.ndarray) -> dict[str, object]:
-    """``compare`` for ``WIDTHS`` on dense arrays, from the definitions."""
+def by_hand(truth: np.ndarray, found: np.ndarray, widths: tuple[float, ...] = WIDTHS) -> dict[str, object]:
+    """``compare`` on dense arrays, from the definitions."""
     near, own = distances(truth), distances(found)
-    bands = [near <= w for w in WIDTHS]
-    inner = [(truth & (near <= w), found & (own <= w)) for w in WIDTHS]
+    bands = [near <= w for w in widths]
+    inner = [(truth & (near <= w), found & (own <= w)) for w in widths]
     a, b = np.argwhere(rim(truth)), np.argwhere(rim(found))
     result: dict[str, object] = {
         "trimap": [np.mean((truth == found)[part]) if part.any() else np.nan for part in bands],
@@ -222,11 +222,11 @@ def by_hand(truth: np.ndarray, found: np.ndarray) -> dict[str, object]:
     }
     if not len(a) or not len(b):
         empty = 0.0 if len(a) or len(b) else np.nan
-        return result | {"boundary_f": [empty] * len(WIDTHS), "offset": np.nan, "hausdorff95": np.nan}
+        return result | {"boundary_f": [empty] * len(widths), "offset": np.nan, "hausdorff95": np.nan}
     apart = np.hypot(*np.moveaxis(a[:, None] - b[None], 2, 0))
     strayed, missed = apart.min(0), apart.min(1)
     f = []
-    for w in WIDTHS:
+    for w in widths:
         p, r = np.mean(strayed <= w), np.mean(missed <= w)
         f.append(2 * p * r / (p + r) if p + r else 0.0)
     sign = np.where(truth[b[:, 0], b[:, 1]], -1, 1)
@@ -247,6 +247,19 @@ def test_agreement_is_the_definition(height, width, seed, pairs):
     for agreement, t, f in zip(agreements, truth, found, strict=True):
         for name, wanted in by_hand(t, f).items():
             np.testing.assert_allclose(getattr(agreement, name), wanted, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("size", [(150, 3), (150, 1), (3, 150)])
+def test_bands_wider_than_a_long_image(size):
+    """Masks of other widths and none stand beside each other."""
+    rng, widths = np.random.default_rng(4), (1.0, 9.4, 70.0)
+    truth = [blobs(rng, *size) & (k not in (2, 7)) for k in range(12)]
+    found = [blobs(rng, *size) & (k not in (5, 7)) for k in range(12)]
+    for k, agreement in enumerate(compare_all(truth, found, widths)):
+        for name, wanted in by_hand(truth[k], found[k], widths).items():
+            np.testing.assert_allclose(getattr(agreement, name), wanted, rtol=1e-12, atol=1e-12, err_msg=name)
+    nothing = compare_all([np.zeros(size, bool)] * 2, [np.zeros(size, bool)] * 2, widths)
+    assert all(np.isnan(agreement.trimap).all() for agreement in nothing)
 
 
 @pytest.mark.parametrize("width", [3.0, 20.5, 70.0])

@@ -77,11 +77,12 @@ def _compare(
     masks: Stack, truth: np.ndarray, found: np.ndarray, windows: np.ndarray, size: Size, widths: tuple[float, ...]
 ) -> Agreement:
     """The same in ``windows`` (P, 4) of equally many rows, which stand side by side so far apart that no band of one
-    reaches the next.
+    reaches the next: by a band's width or, in an image that is much higher than wide, by the widest window's.
     """
     left, rows = windows[:, 0], windows[0, 3] - windows[0, 1]
     columns = windows[:, 2] - left
-    ends = np.cumsum(columns + math.floor(max(widths) + 0.5))
+    reach = min(math.floor(max(widths) + 0.5), max(int(columns.max()), 1))  # no window is wider
+    ends = np.cumsum(columns + reach)
     first = np.append(0, ends[:-1])
     a, b, inside = (np.zeros((rows, ends[-1]), np.uint64) for _ in range(3))
     for words, which in ((a, truth), (b, found)):
@@ -90,7 +91,7 @@ def _compare(
     inside[:, column] = frame(0, -(-size[0] // WORD), size[0])[windows[owner, 1] + np.arange(rows)[:, None], 0]
     grounds = inside & ~a, inside & ~b
     distinct, place = np.unique(widths, return_inverse=True)
-    near = dilate(np.stack([grounds[0], a, grounds[1]], 2), tuple(distinct.tolist()))  # (W, J, C, 3)
+    near = dilate(np.stack([grounds[0], a, grounds[1]], 2), tuple(distinct.tolist()), reach)  # (W, J, C, 3)
     inner, outer, own = near[..., 0] & a, near[..., 1] & grounds[0], near[..., 2] & b
     band = inner | outer
     with np.errstate(invalid="ignore"):
@@ -106,7 +107,7 @@ def band(mask: Packed, size: Size, width: float) -> Bitmap:
     x0, j0, x1, j1 = _windows(box, box, size, math.floor(width + 0.5))[0].tolist()
     words = mask.cut((x0, j0, x1, j1))
     ground = ~words & frame(j0, j1, size[0])
-    near = dilate(np.stack([ground, words], 2), (width,))[0]
+    near = dilate(np.stack([ground, words], 2), (width,), words.shape[1])[0]
     return unpack((near[..., 0] & words) | (near[..., 1] & ground), x0, j0)
 
 
@@ -140,15 +141,20 @@ def _plan(widths: tuple[float, ...]) -> list[list[tuple[int, int]]]:
     return plan
 
 
-def dilate(words: np.ndarray, widths: tuple[float, ...]) -> np.ndarray:
-    """Pixels with a set pixel's square within each width of their centre, of M masks: (J, C, M) -> (W, J, C, M)."""
+def dilate(words: np.ndarray, widths: tuple[float, ...], reach: int) -> np.ndarray:
+    """Pixels with a set pixel's square within each width of their centre, of M masks: (J, C, M) -> (W, J, C, M).
+
+    Columns farther apart than ``reach`` are taken to share no window.
+    """
     near = np.zeros((len(widths), *words.shape), np.uint64)
     tall = words.copy()
     for k, reached in enumerate(_plan(widths)):
-        if k:
+        if 0 < k < WORD * len(words):
             tall |= moved_down(words, k)
             tall |= moved_up(words, k)
         for i, dx in reached:
+            if dx > reach:
+                continue
             near[i, :, dx:] |= tall[:, : max(words.shape[1] - dx, 0)]
             if dx:
                 near[i, :, :-dx] |= tall[:, dx:]
