@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from made import COUNTS, HEIGHT, RING, WIDTH, Made
 from seanet.data.checking.check import Check, check
+from seanet.data.checking.fix import mended
 from seanet.data.checking.kinds import splits_in
 from seanet.data.coco import read_coco
 from seanet.report.check import facts
@@ -108,6 +109,14 @@ def test_repairs_are_complete_and_final(seen, changes):
             train, val = after.splits
             known = read_coco(train.annotations, train.images).categories
             read_coco(val.annotations, val.images, categories=known)
+
+
+def test_all_that_is_written_anew_is_listed(tmp_path):
+    made = Made(tmp_path / "data")
+    made.contents["train"]["annotations"][2]["iscrowd"] = True
+    made.write()
+    _, changes = mended(check(splits_in(made.folder), workers=0))
+    assert changes["train"].annotations_changed == [{"id": 3, "image_id": 2, "changed": {"iscrowd": [True, 1]}}]
 
 
 def same(some: tuple, others: tuple) -> bool:

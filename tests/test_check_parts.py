@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from itertools import combinations
 
@@ -13,7 +14,7 @@ from made import Made, picture
 from seanet.data.checking.fingerprints import NEAR, SIDE, alike, fingerprint, groups, look
 from seanet.data.checking.headers import require_files
 from seanet.data.checking.kinds import splits_in
-from seanet.data.checking.workers import Limits, Lost, each
+from seanet.data.checking.workers import Limits, Lost, _Team, each
 from seanet.data.coco import read_coco
 from seanet.errors import ImageError
 
@@ -42,6 +43,21 @@ def test_culprits_are_known_and_the_rest_is_done():
     }
     assert all(value == i * i for i, value in enumerate(found) if i not in lost)
     assert said == [(i, 60) for i in range(1, 61)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+def test_a_process_that_ends_between_two_items():
+    team = _Team(abs, [1, 2], Limits(), None)
+    try:
+        worker = team._start()
+        worker.process.kill()
+        worker.process.join()
+        team.spans.append((0, 1))
+        team._hand_out(worker)
+        team._listen()
+        assert team.results == [Lost("ended its process (SIGKILL)"), None]
+    finally:
+        team.end()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -110,8 +110,8 @@ def _images(checked: Check, split: SplitFiles, raw: list[Any], done: Changes) ->
         new = entry | {"width": width, "height": height}
         if (split.images / entry["file_name"]) != record.path:
             new["file_name"] = name
-        if new != entry:
-            done.images_changed.append({"id": id, "file": name, "changed": _differences(entry, new)})
+        if changed := _differences(entry, new):
+            done.images_changed.append({"id": id, "file": name, "changed": changed})
         images[record.id] = new
     return list(images.values())
 
@@ -127,8 +127,12 @@ def _file_name(entry: object) -> object:
 
 
 def _differences(old: Content, new: Content) -> Content:
-    """Field -> [before, after]."""
-    return {name: [old.get(name), value] for name, value in new.items() if name not in old or old[name] != value}
+    """Field -> [before, after]; true in place of 1 is a difference."""
+    return {
+        name: [old.get(name), value]
+        for name, value in new.items()
+        if name not in old or old[name] != value or isinstance(old[name], bool) != isinstance(value, bool)
+    }
 
 
 def _ids(raw: list[Any], kept: Iterable[int]) -> dict[int, int]:
@@ -222,8 +226,8 @@ def _categories(raw: list[Any], data: CocoData, done: Changes) -> list[Content]:
             done.categories_changed.append({"id": id, "left out": entry})
             continue
         new = entry | {"name": names.pop(id)}
-        if new != entry:
-            done.categories_changed.append({"id": id, "changed": _differences(entry, new)})
+        if changed := _differences(entry, new):
+            done.categories_changed.append({"id": id, "changed": changed})
         kept.append(new)
     return kept
 

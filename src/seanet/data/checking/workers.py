@@ -5,6 +5,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -111,7 +112,8 @@ class _Team:
         if self.spans:
             worker.next, worker.stop = self.spans.popleft()
             worker.deadline = time.monotonic() + self.limits.seconds
-            worker.connection.send((worker.next, worker.stop))
+            with suppress(ConnectionError):  # of a process that is gone, which listening to it will tell
+                worker.connection.send((worker.next, worker.stop))
 
     def _listen(self) -> None:
         busy = [worker for worker in self.workers if worker.next < worker.stop]
