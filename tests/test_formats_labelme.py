@@ -157,6 +157,13 @@ def test_labelme_polygons_without_inside_are_counted(tmp_path: Path):
     assert "there is no object that a mask can be made of" in stderr
 
 
+def test_hidden_files_are_no_data(tmp_path: Path):
+    picture(tmp_path / "a.jpg")
+    text(tmp_path / "a.json", of_labelme([shape("cat", "rectangle", [[1, 1], [9, 9]])]))
+    (tmp_path / "._a.json").write_bytes(b"\0\5\x16\7")
+    assert len(labelme.convert(tmp_path)["train"].contents.annotations) == 1
+
+
 def test_originals_behind_a_link_are_not_overwritten(tmp_path: Path):
     picture(tmp_path / "originals/a.png")
     before = (tmp_path / "originals/a.png").read_bytes()

@@ -58,7 +58,8 @@ def convert(source: Path, split: str = "train", progress: Progress | None = None
 
 
 def _split(source: Path, folder: Path, progress: Progress | None) -> Found:
-    files = sorted(folder.rglob("*.json"))
+    # Hidden files are not data: archives made on a Mac have one beside each.
+    files = sorted(file for file in folder.rglob("*.json") if not file.name.startswith("."))
     if not files:
         raise AnnotationError(f"{folder}: found no JSON files of LabelMe", file=folder)
     found = Found(Contents(f"LabelMe, {folder.name}"), [])
