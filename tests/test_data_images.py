@@ -219,3 +219,15 @@ def test_arrays():
     ):
         with pytest.raises(ImageError):
             to_rgb(bad)
+
+
+def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+
+    def load(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(ImageError, match="takes more memory to decode than there is: make it smaller") as caught:
+        read_image(tmp_path / "a.png")
+    assert caught.value.field == "pixels"

@@ -207,6 +207,8 @@ def _opened(path: Path, max_pixels: int) -> Generator[Image.Image]:
         reason = "is truncated or damaged" if cut else f"cannot be decoded ({error})"
         reason += ": fetch it again"
         _fail(path, reason, "damaged", error)
+    except MemoryError as error:
+        _fail(path, "takes more memory to decode than there is: make it smaller", "pixels", error)
     except Exception as error:  # decoders raise almost anything on damaged bytes
         what = f"{type(error).__name__}: {error}"
         _fail(path, f"cannot be decoded ({what}): fetch it again or save it anew", "damaged", error)
