@@ -180,6 +180,7 @@ def test_the_smaller_of_two_objects_has_the_pixels_of_both(kind: str, coco: Path
 def test_a_folder_with_files_is_not_written_to(coco: Path):
     for kind in ("yolo", "labelme", "voc", "labels"):
         assert "is not empty" in seanet("data", "convert", f"to-{kind}", coco, coco / "images", code=2).stderr
+        assert "is a file: name a folder" in seanet("data", "convert", f"to-{kind}", coco, __file__, code=2).stderr
 
 
 def test_splits_with_other_classes(coco: Path, tmp_path: Path):

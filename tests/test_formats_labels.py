@@ -114,6 +114,14 @@ def test_label_images_need_their_classes_named_once(tmp_path: Path):
         assert "by exactly one of --class NAME" in seanet(*command, *options, code=2).stderr
 
 
+def test_a_table_of_other_images(tmp_path: Path):
+    Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)).save(tmp_path / "a.png")
+    table = text(tmp_path / "objects.csv", "image,value,class\ntrain/a,1,cat\n")
+    said = seanet("data", "convert", "labels", tmp_path, tmp_path, tmp_path / "out", "--table", table, code=2).stderr
+    assert "value of no class (a value 1)" in said
+    assert "its image has no such value (train/a value 1)" in said
+
+
 def test_damaged_label_images(tmp_path: Path):
     file = tmp_path / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 9, (HEIGHT, WIDTH)).astype(np.uint8)).save(file)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.data import data_app
-from seanet.cli.options import Json, counter, emit, require, require_place, say
+from seanet.cli.options import Json, counter, emit, require, require_folder, require_place, say
 from seanet.config import Data
 from seanet.errors import UserError
 
@@ -48,12 +48,12 @@ def check(
     splits = splits_given(data, split or [], given)
     if html is not None:
         require_place(html, "--html")
+    if fix is not None:
+        require_folder(fix, "--fix", empty=True)
     from seanet.data.checking.check import check as look
     from seanet.report.check import facts, text
-    from seanet.report.repaired import require_empty, write_repaired
+    from seanet.report.repaired import write_repaired
 
-    if fix is not None:
-        require_empty(fix)
     title = str(data or splits[0].annotations)
     found = look(splits, max_pixels, quick=quick, workers=workers, progress=counter("images read:"))
     if html is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seanet.cli.data import data_app
-from seanet.cli.options import Json, Split, counter, emit, require, require_place
+from seanet.cli.options import Json, Split, counted, counter, emit, require, require_folder
 from seanet.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def cityscapes(
     The eight classes with instances; groups become crowd regions.
     """
     require(source, "the folder that holds gtFine and leftImg8bit")
-    require_place(out / ANNOTATIONS.format("train"), "OUT")
+    require_folder(out, "OUT")
     from seanet.data.formats.cityscapes import convert, find_splits
     from seanet.data.formats.converting import link_images
 
@@ -64,7 +64,7 @@ def lvis(
     """
     require(annotations, "the annotations of LVIS v1")
     require(images, "the folder of COCO's train2017 and val2017")
-    require_place(out / ANNOTATIONS.format("train"), "OUT")
+    require_folder(out, "OUT")
     from seanet.data.formats.converting import link_images
     from seanet.data.formats.lvis import convert, split_of
 
@@ -84,7 +84,7 @@ def yolo(
     One ring for each object; a box without an outline is skipped and counted.
     """
     require(source, "the folder that holds data.yaml")
-    require_place(out / ANNOTATIONS.format("train"), "OUT")
+    require_folder(out, "OUT")
     from seanet.data.formats.yolo import convert
 
     names, found = convert(source, counter("converted"))
@@ -103,13 +103,12 @@ def labelme(
     Polygons, rectangles, circles and masks; a group_id joins the parts of an object.
     """
     require(source, "a folder of LabelMe's JSON files")
-    require_place(out / ANNOTATIONS.format("train"), "OUT")
-    from seanet.data.formats.contents import names_of
+    require_folder(out, "OUT")
     from seanet.data.formats.labelme import convert, place
     from seanet.report.files import write_whole
 
     found = convert(source, split, counter("converted"))
-    names = require_names(names_of(part.contents for part in found.values()), out)
+    names = require_names([part.contents for part in found.values()], out)
     for name, part in found.items():
         place(out, f"images/{name}", part.pictures, write_whole)
     write_parts(out, names, {name: (part.contents, None) for name, part in found.items()}, json_)
@@ -127,7 +126,7 @@ def voc(
     Void pixels belong to no object.
     """
     require(source, "VOCdevkit")
-    require_place(out / ANNOTATIONS.format("train"), "OUT")
+    require_folder(out, "OUT")
     from seanet.data.formats.voc import SHOWN, convert, find_root
 
     names, found = convert(source, split, counter("converted"))
@@ -161,8 +160,8 @@ def labels(
     """
     require(images, "the folder of the images")
     require(labels, "the folder of label images")
-    require_place(out / ANNOTATIONS.format("train"), "OUT")
-    from seanet.data.formats.labels import by_number, by_table, class_names, convert, one_class
+    require_folder(out, "OUT")
+    from seanet.data.formats.labels import by_number, by_table, convert, one_class
 
     ways = [one_class(class_)] if class_ else []
     ways += [by_table(table)] if table else []
@@ -171,7 +170,7 @@ def labels(
         raise UserError("name the classes by exactly one of --class NAME, --table CSV and --numbers JSON")
     (classes,) = ways
     found = convert(images, labels, classes, split, ending, counter("converted"))
-    names = require_names(class_names(found), out)
+    names = require_names([part.contents for part in found.values()], out)
     write_parts(out, names, {name: (part.contents, part.folder) for name, part in found.items()}, json_)
 
 
@@ -188,14 +187,12 @@ def cityscapes_results(
     For its own evaluation and its server: a text file and masks for each image.
     """
     require(results, "a COCO results file")
+    require_folder(out, "OUT", empty=True)
     from seanet.data.coco import find_split, read_coco
     from seanet.data.formats.cityscapes import results as files
     from seanet.evaluation.results import read_results
     from seanet.report.files import write_whole
 
-    require_place(out / "results.txt", "OUT")
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: name a new or empty folder, as old results would count too", file=out)
     truth = read_coco(*find_split(data, split))
     entries = read_results(results, truth)
     for name, content in files(truth, entries):
@@ -204,11 +201,15 @@ def cityscapes_results(
     emit(found, json_, f"{len(entries)} detections in {len(truth.images)} images: {out}")
 
 
-def require_names(names: list[str], out: Path) -> list[str]:
+def require_names(parts: "list[Contents]", out: Path) -> list[str]:
     """The classes, of which there must be one, where they are those of the objects."""
-    if not names:
-        raise UserError(f"there is no object that a mask can be made of, so nothing was written to {out}")
-    return names
+    from seanet.data.formats.contents import names_of
+
+    if names := names_of(parts):
+        return names
+    notes = [line for part in parts for line in part.repairs.summary()]
+    why = f": {'; '.join(notes[:3])}" if notes else ""
+    raise UserError(f"there is no object that a mask can be made of, so nothing was written to {out}{why}")
 
 
 def write_parts(out: Path, names: list[str], parts: dict[str, "tuple[Contents, Path | None]"], json_: bool) -> None:
@@ -239,8 +240,6 @@ def write(
 def described(split: str, numbers: dict[str, Any]) -> str:
     shown = [f"{name} {count}" for name, count in numbers["classes"].items()]
     classes = ", ".join(shown[:20]) + (f" and {len(shown) - 20} more classes" if len(shown) > 20 else "")
-    counted = (
-        f"{split}: {numbers['images']} images ({numbers['empty_images']} without objects), {numbers['objects']} objects, "
-        f"{numbers['crowds']} crowd regions: {numbers['file']}\n  {classes}"
-    )
-    return "\n  ".join([counted, *numbers.get("notes", [])])
+    images = f"{counted(numbers['images'], 'image')} ({numbers['empty_images']} without objects)"
+    objects = f"{counted(numbers['objects'], 'object')}, {counted(numbers['crowds'], 'crowd region')}"
+    return "\n  ".join([f"{split}: {images}, {objects}: {numbers['file']}", classes, *numbers.get("notes", [])])

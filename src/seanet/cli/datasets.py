@@ -8,7 +8,7 @@ import typer
 
 from seanet.cli.convert import ANNOTATIONS
 from seanet.cli.data import data_app
-from seanet.cli.options import Json, emit, require, require_place
+from seanet.cli.options import Json, counted, emit, require, require_folder
 
 Images = Annotated[Path | None, typer.Option(metavar="DIR", help="Their folder, where SRC does not show it.")]
 
@@ -33,20 +33,22 @@ def split(
     Images stay where they are: OUT/images has links.
     """
     require(source, "a COCO file, or the folder that holds one")
-    require_place(out / ANNOTATIONS.format("train"), "OUT")
+    require_folder(out, "OUT", empty=True)
     from seanet.data.formats.converting import link_images
-    from seanet.data.formats.exporting import require_empty
     from seanet.data.split import classes_of, divide, read_pool, shares_of
     from seanet.report.files import write_whole
 
-    require_empty(out)
     shares, data = shares_of(val, test), read_pool(source, images, pool)
     contents, found = divide(data, shares, group, seed), {}
     for name, content in contents.items():
         link_images(out, data.folder, f"images/{name}")
         file = write_whole(out / ANNOTATIONS.format(name), json.dumps(content).encode())
         found[name] = {"file": str(file), "images": len(content["images"]), "classes": classes_of(data, content)}
-    emit({"out": str(out), "splits": found, "notes": data.notes}, json_, "\n".join([*data.notes, *divided(found)]))
+    emit(
+        {"out": str(out), "splits": found, "notes": data.notes},
+        json_,
+        "\n".join([*data.notes, *divided(found), str(out)]),
+    )
 
 
 def divided(found: dict[str, dict[str, Any]]) -> list[str]:
@@ -94,7 +96,8 @@ QUANTILES = ("min", "q10", "median", "q90", "max")
 
 def described(split: str, found: dict[str, Any]) -> list[str]:
     """The numbers of a split as lines."""
-    head = f"{split}: {found['images']} images ({found['empty_images']} without objects), {found['objects']} objects"
+    images = f"{counted(found['images'], 'image')} ({found['empty_images']} without objects)"
+    head = f"{split}: {images}, {counted(found['objects'], 'object')}, {counted(found['crowds'], 'crowd region')}"
     net, outlines = found["network"], found["outlines"]
     rows = {
         "short side of images": found["short_side"],
@@ -106,7 +109,7 @@ def described(split: str, found: dict[str, Any]) -> list[str]:
         f"side at {net['short_side']} / {net['long_side']}": net["side"],
         "image pixels / cell": net["pixels_per_cell"],
     }
-    lines = [f"{head}, {found['crowds']} crowd regions", *found["notes"]]
+    lines = [head, *found["notes"]]
     lines.append(" " * 22 + "".join(f"{name:>10}" for name in QUANTILES))
     lines += [name.ljust(22) + quantities(values) for name, values in rows.items()]
     lines.append(

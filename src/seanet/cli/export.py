@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from seanet.cli.convert import convert_app
-from seanet.cli.options import Json, counter, emit, require, require_place
+from seanet.cli.options import Json, counted, counter, emit, require, require_folder
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of a COCO-style data set.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.")]
@@ -53,11 +53,10 @@ def to_labels(data: Data, out: Out, split: Splits = None, json_: Json = False) -
 
 def export(kind: str, data: Path, out: Path, splits: list[str] | None, json_: bool) -> None:
     require(data, "the folder of a COCO-style data set")
-    require_place(out / "data.yaml", "OUT")
+    require_folder(out, "OUT", empty=True)
     from seanet.data.formats import exporting
     from seanet.report.files import write_whole
 
-    exporting.require_empty(out)
     parts = exporting.read_parts(data, splits)
     getattr(exporting, kind)(parts, out, write_whole, counter("written"))
     found = {split: exporting.summary(part) for split, part in parts.items()}
@@ -65,5 +64,6 @@ def export(kind: str, data: Path, out: Path, splits: list[str] | None, json_: bo
 
 
 def described(split: str, numbers: dict[str, Any]) -> str:
-    counted = f"{split}: {numbers['images']} images, {numbers['objects']} objects, {numbers['crowds']} crowd regions"
-    return "\n  ".join([counted, *numbers["notes"]])
+    kinds = {"images": "image", "objects": "object", "crowds": "crowd region"}
+    head = ", ".join(counted(numbers[key], word) for key, word in kinds.items())
+    return "\n  ".join([f"{split}: {head}", *numbers["notes"]])

@@ -70,6 +70,10 @@ def emit(found: Any, as_json: bool, text: str) -> None:
     print(json.dumps(finite(found), ensure_ascii=False, indent=2, default=str) if as_json else text, flush=True)
 
 
+def counted(number: int, word: str) -> str:
+    return f"{number} {word}" + "s" * (number != 1)
+
+
 def counter(verb: str) -> Callable[[int, int], None]:
     """Says about ten times how far something is."""
 
@@ -104,11 +108,24 @@ def require_place(file: Path, option: str) -> None:
     """Refuse a file that could not be written, before anything is computed for it."""
     if file.is_dir():
         raise UserError(f"{option} {file} is a folder: name a file in it")
-    above = next(folder for folder in file.absolute().parents if folder.exists())
+    _require_writable(file, file.absolute().parent, option)
+
+
+def require_folder(folder: Path, option: str, empty: bool = False) -> None:
+    """Refuse a folder that could not be written into, or, where it must be a new or ``empty`` one, that is neither."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{option} {folder} is a file: name a folder")
+    if empty and folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{option} {folder} is not empty: name a new or empty folder, as old files would count too")
+    _require_writable(folder, folder.absolute(), option)
+
+
+def _require_writable(path: Path, within: Path, option: str) -> None:
+    above = next(folder for folder in (within, *within.parents) if folder.exists())
     if not above.is_dir():
-        raise UserError(f"{option} {file} cannot be written: {above} is no folder")
+        raise UserError(f"{option} {path} cannot be written: {above} is no folder")
     if not os.access(above, os.W_OK):
-        raise UserError(f"{option} {file} cannot be written: {above} may not be written to")
+        raise UserError(f"{option} {path} cannot be written: {above} may not be written to")
 
 
 def reservations(file: Path) -> list[str]:

@@ -16,7 +16,7 @@ from seanet.data.formats.converting import Progress, by_stem, link_file
 from seanet.data.images import image_size
 from seanet.data.records import CocoData, ImageRecord
 from seanet.data.repairs import Repairs
-from seanet.errors import AnnotationError, UserError
+from seanet.errors import AnnotationError
 
 Write = Callable[[Path, bytes], object]
 """Writes a file whole."""
@@ -61,11 +61,6 @@ def _require_upright(record: ImageRecord, file: Path) -> None:
             f"{found[1]} x {found[0]} as others show it, turned as its EXIF entry says: save it without that entry"
         )
         raise AnnotationError(message, file=file, image_id=record.id, field="width", value=size)
-
-
-def require_empty(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not empty: name a new or empty folder, as old files would count too", file=out)
 
 
 def to_yolo(parts: dict[str, Part], out: Path, write: Write, progress: Progress | None = None) -> None:

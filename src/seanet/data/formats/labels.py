@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from seanet.data.bitmaps import runs_to_rle
-from seanet.data.formats.contents import Contents, names_of
+from seanet.data.formats.contents import Contents
 from seanet.data.formats.converting import Progress, by_stem, pictures_in, read_object, read_text, split_folders
 from seanet.data.images import image_size
 from seanet.data.records import Annotation, CocoData, ImageRecord, mask_bits
@@ -217,10 +217,6 @@ def _entry(row: list[str], file: Path, line: int, columns: int) -> tuple[tuple[s
 
 def _whole(text: str) -> bool:
     return text.isdecimal() and len(text) <= MOST_DIGITS
-
-
-def class_names(found: dict[str, Found]) -> list[str]:
-    return names_of(part.contents for part in found.values())
 
 
 def flatten(record: ImageRecord, values: dict[int, int], repairs: Repairs) -> tuple[np.ndarray, Counter[int]]:
