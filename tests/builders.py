@@ -55,4 +55,6 @@ def target(boxes: list[tuple[int, int, int, int]], labels: list[int]) -> Target:
 
 
 def batch_of(images: torch.Tensor, targets: list[Target] | None = None, seed: int = 0) -> Batch:
-    return Batch(images, [tuple(images.shape[-2:])] * len(images), targets, list(range(len(images))), seed)
+    return Batch(
+        images, [tuple(images.shape[-2:])] * len(images), targets, list(range(len(images))), [seed] * len(images)
+    )

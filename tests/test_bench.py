@@ -171,7 +171,7 @@ def test_samples_fill_the_positive_share():
     truth = model.batch.targets[0]
     boxes = Proposals(1000).boxes(setting.size, truth.boxes, torch.device("cpu"))
     sampling = replace(recipe("seanet_r50").sampling)
-    rois, matched = match_and_sample([boxes], model.batch.targets, sampling)
+    rois, matched = match_and_sample([boxes], model.batch.targets, sampling, [0])
     assert len(rois) == sampling.rois == 512
     assert int((matched.labels > 0).sum()) == 128
 

@@ -203,7 +203,7 @@ def same(a: Batch, b: Batch) -> bool:
         return [v for x in t.targets for v in (x.boxes, x.labels, x.masks.tables, x.masks.starts, x.masks.windows)]
 
     pairs = zip([a.images, *targets(a)], [b.images, *targets(b)], strict=True)
-    return (a.sizes, a.ids, a.seed) == (b.sizes, b.ids, b.seed) and all(torch.equal(x, y) for x, y in pairs)
+    return (a.sizes, a.ids, a.seeds) == (b.sizes, b.ids, b.seeds) and all(torch.equal(x, y) for x, y in pairs)
 
 
 def test_batches_do_not_depend_on_workers_or_on_where_a_run_resumed(data):
@@ -211,7 +211,7 @@ def test_batches_do_not_depend_on_workers_or_on_where_a_run_resumed(data):
     loader = train_loader(data, SMALL, batch=2, seed=3)
     plain = [*loader, *loader]  # two epochs
     assert len(plain) == 6
-    assert len({batch.seed for batch in plain}) == 6
+    assert len({tuple(batch.seeds) for batch in plain}) == 6
     workers = train_loader(data, SMALL, batch=2, seed=3, workers=2)
     assert all(same(a, b) for a, b in zip(plain, [*workers, *workers], strict=True))
     resumed = train_loader(data, SMALL, batch=2, seed=3, start=(0, 2))

@@ -1,5 +1,7 @@
 """The detector as a whole: gradients, batches, empty and crowded images, determinism, every recipe."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image, remove_small_boxes
@@ -9,9 +11,10 @@ from seanet import config
 from seanet.backbone import normalise
 from seanet.detector import Detector, build, count_parameters, last_scores, suppress
 from seanet.errors import ConfigError
-from seanet.heads import Candidates, fcn_box
+from seanet.heads import Candidates, fcn_box, over_processes
 from seanet.heads.fcn_box import FullyConvBoxHead, Localised
 from seanet.recipes import RECIPES, paper_code, recipe
+from seanet.rois import match_and_sample
 from seanet.settings import override
 from seanet.types import Detections, Rois
 
@@ -86,6 +89,36 @@ def test_losses_depend_on_the_seed_of_the_batch_alone():
     other = detector(batch_of(pictures(2), TARGETS, seed=6))
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert any(not torch.equal(first[k], other[k]) for k in first)
+
+
+def test_what_is_drawn_of_an_image_does_not_depend_on_those_beside_it(monkeypatch):
+    """Anchors and RoIs: so two processes draw what one does."""
+    detector, drawn = small("seanet_lite", "sampling.rois=8").train(), []
+    detector.backbone.eval()  # norms of the batch would mix the images
+    real = detector.rpn.sampler._draw
+    monkeypatch.setattr(detector.rpn.sampler, "_draw", lambda *given: drawn.append(real(*given)) or drawn[-1])
+    images, chosen = pictures(2), []
+    for rows in ([0, 1], [1]):
+        batch = replace(batch_of(images[rows], [TARGETS[i] for i in rows]), seeds=[5 + i for i in rows])
+        with torch.no_grad():
+            _, proposals, _ = detector.propose(batch)
+        rois, _ = match_and_sample(proposals, batch.targets, detector.settings.sampling, batch.seeds)
+        chosen.append(rois.boxes[rois.image == rows.index(1)])
+    assert torch.allclose(*chosen, atol=1e-3)
+    assert len(drawn) == 3
+    assert all(map(torch.equal, drawn[1], drawn[2]))
+
+
+def test_sums_are_divided_by_the_counts_of_all_processes(monkeypatch):
+    """As if another process had three: 2 here and 3 there are 2.5 for each."""
+    like = torch.zeros(())
+    assert (over_processes(7, like), over_processes(0, like)) == (7, 1)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.add_(3))
+    assert over_processes(2, like) == 2.5
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total)
+    assert over_processes(0, like) == 0.5
 
 
 def test_the_generators_outside_stay_where_they_were():

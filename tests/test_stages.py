@@ -147,7 +147,9 @@ def test_match_equals_sampling_everything():
     generator = torch.Generator().manual_seed(0)
     low = torch.rand(90, 2, generator=generator) * 60
     proposals = list(torch.cat((low, low + 5 + 40 * torch.rand(90, 2, generator=generator)), 1).split(30))
-    rois, matched = match_and_sample(proposals, targets, config.Sampling(iou=0.3, rois=1000, positive_share=1.0))
+    rois, matched = match_and_sample(
+        proposals, targets, config.Sampling(iou=0.3, rois=1000, positive_share=1.0), range(len(targets))
+    )
     again = match(rois, targets, 0.3)
     assert matched.labels.any()
     assert all(torch.equal(getattr(matched, part), getattr(again, part)) for part in ("labels", "boxes", "index"))

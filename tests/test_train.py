@@ -60,7 +60,7 @@ def batches(train, step, poison=-1):
     for position in range(step * train.batch, 10_000, per):
         index = [i % IMAGES for i in range(position, position + per)]
         images = [torch.randint(0, 256, (3, 10, 10), generator=torch.Generator().manual_seed(i)) for i in index]
-        yield Batch(torch.stack(images).to(torch.uint8), [(10, 10)] * per, None, index, seed=position)
+        yield Batch(torch.stack(images).to(torch.uint8), [(10, 10)] * per, None, index, seeds=[position] * per)
 
 
 def config(**train):
@@ -225,7 +225,7 @@ def test_resume_with_other_settings(tmp_path):
 def test_accumulated_parts_equal_the_whole_batch(tmp_path, monkeypatch):
     class Fixed(Tiny):
         def forward(self, batch):
-            return super().forward(replace(batch, seed=0))
+            return super().forward(replace(batch, seeds=None))
 
     monkeypatch.setattr(nn.functional, "dropout", lambda x, p: x)
     go(config(batch=4, steps=5, accumulate=2), tmp_path / "parts", build=Fixed)
@@ -376,7 +376,7 @@ def shares(train, step):
     import os
     rank = int(os.environ.get("LOCAL_RANK", 0))
     for batch in t.batches(train, step):
-        yield t.Batch(batch.images[rank::2], batch.sizes[rank::2], None, batch.ids[rank::2], batch.seed)
+        yield t.Batch(batch.images[rank::2], batch.sizes[rank::2], None, batch.ids[rank::2], batch.seeds[rank::2])
 
 result = t.go(config, t.Path({out!r}), batches=shares)
 assert [entry["step"] for entry in result.history] == [2, 4, 6], result.history

@@ -1,13 +1,10 @@
-"""Training in two processes against one process with the same images in every step.
+"""Training in two processes (gloo, CPU), each with half of the batch, against one process with the whole batch.
 
     python benchmarks/faults/processes.py --out benchmarks/faults/processes.json
 
-``two``: two processes (gloo, CPU), each with half of the batch.  ``parts``: one process that takes the same halves one
-after the other (accumulate=2): the same arithmetic, so that losses are to agree to 1e-5 in heads that divide by what they
-find in their own half.  SEANet's box head divides by the positives of all processes instead, so that its losses are those
-of the whole batch, which accumulation cannot know: ``seanet`` shows by how much they part.  ``whole``: one process, the
-whole batch at once: other random RoIs are drawn and sums are divided by counts of the whole batch, so only the size of
-the losses agrees.
+What is drawn of an image depends on its own seed, and sums are divided by the counts of all processes, so losses are to
+agree to 1e-5.  Images are of one size here: others are padded to the largest of those beside them, which moves what the
+network sees at their borders.
 
 The run in two processes is also killed at random moments (SIGKILL to all of it) and resumed, and must end bit for bit as
 the one that was left alone.
@@ -22,9 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +28,6 @@ import torch
 
 from seanet import checkpoint
 from seanet.config import ClassicBox, ClassicMask, Config
-from seanet.data.loader import train_loader
 from seanet.training import keeper
 from seanet.training.coco import coco_job
 from seanet.training.run import run
@@ -42,20 +36,10 @@ BATCH, STEPS = 4, 12
 TERMS = ("loss", "rpn_class", "rpn_regression", "box_class", "box_regression", "mask")
 
 
-def configuration(head: str, devices: int, accumulate: int) -> Config:
-    config = short.small(
-        batch=BATCH, steps=STEPS, devices=devices, accumulate=accumulate, workers=0, validate_every=100
-    )
+def configuration(head: str, devices: int) -> Config:
+    config = short.small(batch=BATCH, steps=STEPS, devices=devices, workers=0, validate_every=100)
+    config = replace(config, data=replace(config.data, crop=0.0, jitter=None))
     return config if head == "seanet" else replace(config, box=ClassicBox(width=64), mask=ClassicMask(convs=2))
-
-
-def halves(data: short.Sets, config: Config, step: int) -> Iterator[Any]:
-    """The micro-batches of both of two processes, in turn."""
-    assert step == 0
-    make = {"batch": BATCH // 2, "seed": config.train.seed, "world": 2}
-    both = [train_loader(data[0], config.data, rank=rank, **make) for rank in (0, 1)]
-    while True:
-        yield from chain.from_iterable(zip(*both, strict=True))
 
 
 def one(folder: Path, head: str, kind: str) -> None:
@@ -63,10 +47,8 @@ def one(folder: Path, head: str, kind: str) -> None:
     torch.set_num_threads(1)
     keeper.REST = 0.0
     data = short.sets(folder.parent / "data")
-    config = configuration(head, devices=2 if kind == "two" else 1, accumulate=2 if kind == "parts" else 1)
+    config = configuration(head, devices=2 if kind == "two" else 1)
     job = replace(coco_job(config, *data), evaluate=lambda detector: {"segm/AP": 0.5})
-    if kind == "parts":
-        job = replace(job, batches=lambda step: halves(data, config, step))
     run(config, job, folder, resume=True, device="cpu", tensorboard=False)
 
 
@@ -124,14 +106,14 @@ def main() -> None:
     short.sets(options.work / "data")
     found: dict[str, Any] = {}
     for head in ("classic", "seanet"):
-        folders = {kind: options.work / f"{head}-{kind}" for kind in ("two", "parts", "whole")}
+        folders = {kind: options.work / f"{head}-{kind}" for kind in ("two", "whole")}
         for kind, folder in folders.items():
             shutil.rmtree(folder, ignore_errors=True)
             began = time.monotonic()
             finished(folder, head, kind)
             if (head, kind) == ("classic", "two"):
                 seconds = time.monotonic() - began
-        found[head] = {kind: difference(folders["two"], folders[kind]) for kind in ("parts", "whole")}
+        found[head] = difference(folders["two"], folders["whole"])
     trials = [
         killed(
             options.work / "killed", options.work / "classic-two", random.Random(f"{options.seed} {number}"), seconds

@@ -3,16 +3,48 @@
 An image of 800 x 1216 has 243,000 anchors: their overlaps with 60 objects, all at once, need half a gigabyte for a moment.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
 PAIRS = 2**21  # of an anchor and an object, looked at together
 
 
+class SeededSampler(BalancedPositiveNegativeSampler):
+    """Which anchors of an image are drawn depends on its seed alone, not on the images beside it."""
+
+    seeds: Sequence[int] = ()
+
+    def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        drawn = [self._draw(labels, seed) for labels, seed in zip(matched_idxs, self.seeds, strict=True)]
+        return [positive for positive, _ in drawn], [negative for _, negative in drawn]
+
+    def _draw(self, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(seed)
+        (positive,), (negative,) = super().__call__([labels])
+        return positive, negative
+
+
 class FrugalRpn(RegionProposalNetwork):
-    """The same labels; where they are 1, the same boxes."""
+    """The same labels; where they are 1, the same boxes; and what is drawn of an image depends on its seed alone."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        settings = self.fg_bg_sampler
+        self.fg_bg_sampler = self.sampler = SeededSampler(settings.batch_size_per_image, settings.positive_fraction)
+
+    def forward(
+        self, images: ImageList, features: dict[str, Tensor], targets: list | None = None, seeds: Sequence[int] = ()
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """As torchvision's, with a seed for each image that has a target."""
+        self.sampler.seeds = seeds
+        return super().forward(images, features, targets)
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]

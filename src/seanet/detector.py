@@ -47,10 +47,10 @@ class Detector(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses, already weighted; their sum is what to minimise.  Random draws depend on ``batch.seed`` alone."""
+        """The losses, already weighted; their sum is what to minimise.  Random draws depend on ``batch.seeds`` alone."""
         with seeded(batch.seed, batch.images.device):
             features, proposals, losses = self.propose(batch)
-            rois, matched = match_and_sample(proposals, truth(batch), self.settings.sampling)
+            rois, matched = match_and_sample(proposals, truth(batch), self.settings.sampling, batch.own_seeds())
         losses |= self.box_losses(features, rois, matched, batch)
         positive = torch.nonzero(matched.labels).flatten()
         return losses | self.mask_losses(features, rois[positive], matched[positive], batch)
@@ -143,7 +143,7 @@ class Detector(nn.Module):
         # Anchors take the type of the maps.
         precise = OrderedDict((str(i), feature.float()) for i, feature in enumerate(features))
         targets = [{"boxes": target.boxes} for target in truth(batch)] if self.training else None
-        proposals, losses = self.rpn(ImageList(images, batch.sizes), precise, targets)
+        proposals, losses = self.rpn(ImageList(images, batch.sizes), precise, targets, batch.own_seeds())
         named = {"loss_objectness": "rpn_class", "loss_rpn_box_reg": "rpn_regression"}
         return for_pooling(list(precise.values())), proposals, {named[name]: loss for name, loss in losses.items()}
 

@@ -1,5 +1,7 @@
 """RoIs: matched to ground truth, sampled, pooled from the pyramid (FPN, equation 1).  R RoIs, C channels, S cells a side."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -14,10 +16,16 @@ STRIDES = (4, 8, 16, 32)
 
 
 @torch.no_grad()
-def match_and_sample(proposals: list[Tensor], targets: list[Target], settings: config.Sampling) -> tuple[Rois, Matched]:
-    """Ground truth joins the proposals; at most ``settings.rois`` of each image come back, with what they match."""
+def match_and_sample(
+    proposals: list[Tensor], targets: list[Target], settings: config.Sampling, seeds: Sequence[int]
+) -> tuple[Rois, Matched]:
+    """Ground truth joins the proposals; at most ``settings.rois`` of each image come back, with what they match.
+
+    Which ones depends on the image's seed alone, not on the images beside it: so it is the same in any process.
+    """
     rois, matched, first = [], [], 0
-    for proposal, target in zip(proposals, targets, strict=True):
+    for proposal, target, seed in zip(proposals, targets, seeds, strict=True):
+        torch.manual_seed(seed)
         proposal = torch.cat((proposal, target.boxes))
         match = match_boxes(proposal, target, settings.iou, first)
         keep = sample(match.labels, settings.rois, settings.positive_share)

@@ -72,10 +72,18 @@ class Batch(Movable):
     sizes: list[tuple[int, int]]  # (height, width) of each image before padding
     targets: list[Target] | None = None
     ids: list[int] | None = None  # image ids of the data set, for messages
-    seed: int = 0  # of all that is drawn at random in this step
+    seeds: list[int] | None = None  # of what is drawn at random for each image; None: all 0
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def own_seeds(self) -> list[int]:
+        return self.seeds if self.seeds is not None else [0] * len(self)
+
+    @property
+    def seed(self) -> int:
+        """Of what is drawn for all images together, such as dropout: the first image's."""
+        return self.own_seeds()[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,11 +72,11 @@ class Proposals:
         return boxes
 
     def put_into(self, rpn: nn.Module) -> None:
-        """``rpn`` is torchvision's, whose call gives boxes of each image and losses."""
+        """``rpn`` is torchvision's, or ours, which takes seeds as well; its call gives boxes of each image and losses."""
         real = rpn.forward
 
-        def forward(images: Any, features: Any, targets: Any = None) -> tuple[list[Tensor], dict[str, Tensor]]:
-            found, losses = real(images, features, targets)
+        def forward(images: Any, features: Any, targets: Any = None, *seeds: Any) -> tuple[list[Tensor], dict]:
+            found, losses = real(images, features, targets, *seeds)
             truths = [None] * len(found) if targets is None else [target["boxes"] for target in targets]
             pairs = zip(images.image_sizes, truths, strict=True)
             return [self.boxes(size, truth, found[0].device) for size, truth in pairs], losses

@@ -197,12 +197,11 @@ def _loader(dataset: Dataset, workers: int, collate_fn: Callable, **order) -> Lo
 
 
 def collate(samples: list[Sample] | UserError) -> Batch | UserError:
-    """A training batch of B samples; its seed follows from theirs."""
+    """A training batch of B samples."""
     if isinstance(samples, UserError):
         return samples
-    seed = np.random.SeedSequence([sample.seed for sample in samples]).generate_state(1)
     batch = collate_images([sample.image for sample in samples], [sample.id for sample in samples])
-    return replace(batch, targets=_targets(samples), seed=int(seed[0]))
+    return replace(batch, targets=_targets(samples), seeds=[sample.seed for sample in samples])
 
 
 def collate_eval(items: list[tuple] | UserError) -> tuple[Batch, list[tuple[int, int]]] | UserError:

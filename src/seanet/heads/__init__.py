@@ -44,6 +44,16 @@ def mean(parts: Sequence[Tensor]) -> Tensor:
     return sum(parts[1:], parts[0]) / len(parts)
 
 
+def over_processes(count: int, like: Tensor) -> Tensor | int:
+    """What each of several processes divides its sums by, for all to learn what one would from the whole batch: its part of
+    their ``count`` together, which is at least 1."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return max(count, 1)
+    total = like.new_tensor(float(count))
+    torch.distributed.all_reduce(total)
+    return total.clamp(min=1) / torch.distributed.get_world_size()
+
+
 def of_class(logits: Float[Tensor, "r k m m"], channel: Int[Tensor, " r"]) -> Float[Tensor, "r m m"]:
     return logits[torch.arange(len(channel), device=channel.device), channel]
 

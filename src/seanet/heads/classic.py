@@ -14,7 +14,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from seanet import config
-from seanet.heads import Candidates, Floor, mean, of_class
+from seanet.heads import Candidates, Floor, mean, of_class, over_processes
 from seanet.types import Matched, Rois, Target
 
 
@@ -51,7 +51,7 @@ class ClassicBoxHead(nn.Module):
         column = torch.zeros_like(positive) if self.class_agnostic else matched.labels[positive]
         deltas = deltas.unflatten(1, (-1, 4))[positive, column]
         wanted = self.coder.encode_single(matched.boxes[positive], rois.boxes[positive])
-        count = max(len(logits), 1)
+        count = over_processes(len(logits), logits)
         return {
             "box_class": F.cross_entropy(logits, matched.labels, reduction="sum") / count,
             "box_regression": F.smooth_l1_loss(deltas, wanted, beta=1 / 9, reduction="sum") / count,
@@ -102,7 +102,9 @@ class ClassicMaskHead(nn.Module):
         """-> losses, probability of the masks.  targets: share of each cell that the object covers."""
         logits = of_class(self(crops), labels)
         wanted = targets if self.target == "soft" else (targets >= 0.5).to(targets)
-        loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / max(wanted.numel(), 1)
+        loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / over_processes(
+            wanted.numel(), logits
+        )
         return {"mask": loss}, logits.detach().sigmoid()
 
     def probability(

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from seanet import config
+from seanet.heads import over_processes
 from seanet.heads.linear import Pair
 from seanet.masks import inner_edges
 
@@ -79,7 +80,7 @@ class EdgeAttentionMaskHead(nn.Module):
         hard = targets >= 0.5
         wanted = targets if self.settings.target == "soft" else hard.to(targets)  # row 12
         wanted = wanted[:, 1:-1, 1:-1] if self.context else wanted
-        count = max(wanted.numel(), 1)
+        count = over_processes(wanted.numel(), logits)
         mask_loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / count
         losses = {"mask": self.settings.mask_weight * mask_loss}
         if edge_logits is not None:

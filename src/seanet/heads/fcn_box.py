@@ -17,7 +17,7 @@ from torchvision.ops import sigmoid_focal_loss
 from seanet import config
 from seanet.boxes import boxes_around, cell_points, distances, legacy_cell_points, ltrb_iou
 from seanet.errors import ConfigError
-from seanet.heads import Candidates, Floor, mean
+from seanet.heads import Candidates, Floor, mean, over_processes
 from seanet.types import Matched, Rois, Target
 
 PRIOR = 0.01  # probability of every class at the start (focal loss)
@@ -114,8 +114,9 @@ class FullyConvBoxHead(nn.Module):
         """The three of equation 4; ``row`` says where in ``localised`` the RoI of each positive cell is."""
         ltrb = self.to_pixels(localised.log_ltrb[row, :, positive.cell], rois.boxes[positive.roi])
         iou, giou = ltrb_iou(ltrb, positive.ltrb)
-        count = mean_over_ranks(logits.new_tensor(len(positive.roi))).clamp(min=1)
-        class_count = count + len(rois) * (self.settings.normaliser == "positives_and_rois")
+        count = class_count = over_processes(len(positive.roi), logits)
+        if self.settings.normaliser == "positives_and_rois":
+            class_count = count + over_processes(len(rois), logits)
         one_hot = torch.zeros_like(logits)
         one_hot[positive.roi, positive.label - 1, positive.cell] = 1
         classification = sigmoid_focal_loss(logits, one_hot, alpha=0.25, gamma=2, reduction="sum")
@@ -263,10 +264,3 @@ def smallest_around(
         labels[rows] = torch.where(area < torch.inf, target.labels[best], 0)
         boxes[rows] = target.boxes[best]
     return labels, boxes
-
-
-def mean_over_ranks(count: Tensor) -> Tensor:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(count)
-        return count / torch.distributed.get_world_size()
-    return count

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from seanet import config
+from seanet.heads import over_processes
 
 
 class MaskIouHead(nn.Module):
@@ -47,7 +48,8 @@ class MaskIouHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Squared error on the RoI's own class.  ``wanted`` is the true IoU of each mask; masks get no gradient from it."""
         found = self.of_class(crops, probability, labels)
-        return {"mask_iou": self.settings.weight * F.mse_loss(found, wanted, reduction="sum") / max(len(wanted), 1)}
+        error = F.mse_loss(found, wanted, reduction="sum")
+        return {"mask_iou": self.settings.weight * error / over_processes(len(wanted), error)}
 
     def predict(self, crops: Tensor, probability: Tensor, labels: Int[Tensor, " r"]) -> Float[Tensor, " r"]:
         """The IoU expected of each mask, 0..1."""

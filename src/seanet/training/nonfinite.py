@@ -127,10 +127,10 @@ def _plain(batch: Batch) -> dict[str, Any]:
         for t in batch.targets
     ]
     sizes = [[int(side) for side in size] for size in batch.sizes]
-    return {"images": batch.images, "sizes": sizes, "targets": targets, "ids": batch.ids, "seed": batch.seed}
+    return {"images": batch.images, "sizes": sizes, "targets": targets, "ids": batch.ids, "seeds": batch.seeds}
 
 
 def _batch(plain: dict[str, Any]) -> Batch:
     targets = plain["targets"] and [Target(t["boxes"], t["labels"], PackedMasks(*t["masks"])) for t in plain["targets"]]
     sizes = [(height, width) for height, width in plain["sizes"]]
-    return Batch(plain["images"], sizes, targets, plain["ids"], plain["seed"])
+    return Batch(plain["images"], sizes, targets, plain["ids"], plain["seeds"])
