@@ -1,6 +1,6 @@
 """The fast lane: annotations in polygons of which many together are shown to have nothing to repair, skip or note.
 
-The careful way, entry by entry, defines what that is (``annotations``); here it only must never say so wrongly.  Letters:
+The careful way, entry by entry, defines what that is (``single``); here it only must never say so wrongly.  Letters:
 N annotations in question, R rings of theirs.
 """
 
