@@ -227,6 +227,18 @@ def test_images_that_others_would_turn_are_refused(coco: Path, tmp_path: Path):
     assert not (tmp_path / "out").exists()
 
 
+def test_images_without_a_known_ending_are_refused(tmp_path: Path):
+    save(tmp_path / "coco", "train", content(["1.jpe", "2.jfif", "3.jpg"], 1))
+    seanet("data", "convert", "to-yolo", tmp_path / "coco", tmp_path / "yolo")
+    seanet("data", "convert", "yolo", tmp_path / "yolo", tmp_path / "back")
+    assert masks(tmp_path / "back", "train") == without_crowds(masks(tmp_path / "coco", "train"))
+    (tmp_path / "coco/images/train/2.jfif").rename(tmp_path / "coco/images/train/2.data")
+    file = tmp_path / "coco/annotations/instances_train.json"
+    file.write_text(file.read_text().replace("2.jfif", "2.data"))
+    stderr = seanet("data", "convert", "to-yolo", tmp_path / "coco", tmp_path / "out", code=2).stderr
+    assert "image 2 is 2.data, by whose ending no image is found" in " ".join(stderr.split())
+
+
 def test_a_split_without_its_images_is_not_passed_over(coco: Path, tmp_path: Path):
     (coco / "images/val").rename(tmp_path / "elsewhere")
     (coco / "images").rename(coco / "train_and_val")

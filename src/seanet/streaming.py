@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from seanet.config import Data
-from seanet.data.images import read_image
+from seanet.data.images import PICTURES, read_image
 from seanet.data.loader import STRIDE, collate_images, read_whole
 from seanet.errors import ImageError, UserError
 from seanet.instances import Instances
 from seanet.predict import Model
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
 AHEAD = 3  # images read while the network works, or as many as a batch has
 READERS = 2  # threads that read: Pillow decodes and resamples without holding the others up
 
@@ -121,13 +120,13 @@ def find_images(inputs: Iterable[str | Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for item in map(Path, inputs):
         if item.is_dir():
-            matches = sorted(p for p in item.iterdir() if p.suffix.lower() in SUFFIXES)
+            matches = sorted(p for p in item.iterdir() if p.suffix.lower() in PICTURES)
         elif any(sign in str(item) for sign in "*?[") and not item.exists():
             base = Path(item.anchor) if item.is_absolute() else Path()
             matches = sorted(base.glob(str(item.relative_to(base))))
         else:
             matches = [item]
         if not matches:
-            raise UserError(f"{item}: no images there (looked for {', '.join(sorted(SUFFIXES))})", file=item)
+            raise UserError(f"{item}: no images there (looked for {', '.join(sorted(PICTURES))})", file=item)
         found |= dict.fromkeys(matches)
     return list(found)

@@ -19,6 +19,17 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from seanet.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
+ENDINGS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "MPO": (".jpg", ".jpeg", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "AVIF": (".avif", ".avifs"),
+}
+PICTURES = frozenset(ending for endings in ENDINGS.values() for ending in endings)
 MAX_PIXELS = 200_000_000
 FOREIGN = {b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")}
 FOREIGN |= {b"JXL ": "JPEG XL", b"\xff\x0a": "JPEG XL", b"\xff\x4f\xff\x51": "JPEG 2000", b"jP  ": "JPEG 2000"}

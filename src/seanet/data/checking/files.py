@@ -9,21 +9,10 @@ from pathlib import Path
 from seanet.data.checking import kinds
 from seanet.data.checking.fingerprints import Fingerprint, fingerprint
 from seanet.data.checking.workers import Limits, Lost, Progress, each
-from seanet.data.images import MAX_PIXELS, Header, fits, read_closely, read_header
+from seanet.data.images import ENDINGS, MAX_PIXELS, PICTURES, Header, fits, read_closely, read_header
 from seanet.data.records import ImageRecord
 from seanet.errors import ImageError
 
-SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "MPO": (".jpg", ".jpeg", ".mpo"),
-    "PNG": (".png", ".apng"),
-    "WEBP": (".webp",),
-    "BMP": (".bmp", ".dib"),
-    "TIFF": (".tif", ".tiff"),
-    "GIF": (".gif",),
-    "AVIF": (".avif", ".avifs"),
-}
-EVERY_SUFFIX = frozenset(suffix for names in SUFFIXES.values() for suffix in names)
 BYTES_A_PIXEL = 16  # that decoding and comparing take at most
 
 
@@ -98,7 +87,7 @@ def judge(record: ImageRecord, seen: Seen, drawn: tuple[float, float]) -> Iterat
         return
     if not upright:
         yield _turned(record, seen.header, drawn)
-    if record.path.suffix.lower() not in SUFFIXES[seen.header.format]:
+    if record.path.suffix.lower() not in ENDINGS[seen.header.format]:
         yield "noticed", kinds.SUFFIX, f"{record.path} is a {seen.header.format} file"
     for note in seen.notes:
         yield "noticed", note, f"{record.path}: {note}"
@@ -129,6 +118,6 @@ def unnamed(folder: Path, named: Mapping[str, object]) -> list[str]:
         folders.sort()
         for name in sorted(files):
             path = Path(place, name)
-            if path.suffix.lower() in EVERY_SUFFIX and real(path) not in named:
+            if path.suffix.lower() in PICTURES and real(path) not in named:
                 found.append(path.relative_to(folder).as_posix())
     return found

@@ -9,12 +9,11 @@ from typing import Any
 
 from seanet.data.files import irregular
 from seanet.data.folders import SPLITS
+from seanet.data.images import PICTURES
 from seanet.errors import AnnotationError, UserError
 
 Progress = Callable[[int, int], None]
 """Takes how many of how many are done."""
-
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
 
 
 def link_images(out: Path, images: Path, name: str = "images") -> Path:

@@ -13,7 +13,7 @@ from seanet.data.coco import read_coco
 from seanet.data.folders import find_splits
 from seanet.data.formats import labelme, labels, voc, yolo
 from seanet.data.formats.converting import Progress, by_stem, link_file
-from seanet.data.images import image_size
+from seanet.data.images import PICTURES, image_size
 from seanet.data.records import CocoData, ImageRecord
 from seanet.data.repairs import Repairs
 from seanet.errors import AnnotationError
@@ -48,8 +48,16 @@ def read_parts(source: Path, splits: list[str] | None) -> dict[str, Part]:
             raise AnnotationError(message, file=part.data.file, field="categories")
         by_stem((record.path for record in part.data.images), part.folder)  # or their files would have one name
         for record in part.data.images:
+            _require_found(record, part.data.file)
             _require_upright(record, part.data.file)
     return parts
+
+
+def _require_found(record: ImageRecord, file: Path) -> None:
+    """Elsewhere images are found by their endings."""
+    if record.path.suffix.lower() not in PICTURES:
+        message = f"{file}: image {record.id} is {record.path.name}, by whose ending no image is found: rename it"
+        raise AnnotationError(message, file=file, image_id=record.id, field="file_name", value=record.path.name)
 
 
 def _require_upright(record: ImageRecord, file: Path) -> None:

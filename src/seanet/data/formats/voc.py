@@ -15,9 +15,9 @@ from PIL import Image
 
 from seanet.data.files import irregular, unsafe
 from seanet.data.formats.contents import Contents
-from seanet.data.formats.converting import PICTURES, Progress, read_text
+from seanet.data.formats.converting import Progress, read_text
 from seanet.data.formats.labels import flatten, png, read_values, regions
-from seanet.data.images import image_size
+from seanet.data.images import PICTURES, image_size
 from seanet.data.records import CocoData, ImageRecord, mask_bits
 from seanet.data.repairs import Repairs
 from seanet.errors import AnnotationError, UserError
