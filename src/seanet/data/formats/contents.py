@@ -17,20 +17,20 @@ Raw = list[list[float]] | dict[str, Any]
 
 @dataclass
 class Contents:
-    """Images and objects of one split."""
+    """What becomes the COCO file of a split: its images, and the objects on each."""
 
     description: str
     repairs: Repairs = field(default_factory=Repairs)
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
-    def image(self, file_name: str, height: int, width: int) -> None:
-        """Objects that are added from now on are on this image."""
+    def add_image(self, file_name: str, height: int, width: int) -> None:
+        """Begin an image: objects that are added from now on are on it."""
         id = len(self.images) + 1
         self.images.append({"id": id, "file_name": file_name, "width": width, "height": height})
 
-    def object(self, name: str, segmentation: Raw, where: str, crowd: bool = False) -> None:
-        """An object of the class ``name``; one that no mask can be made of is skipped and noted.
+    def add_object(self, name: str, segmentation: Raw, where: str, crowd: bool = False) -> None:
+        """An object of the class ``name`` on the last image; one that no mask can be made of is skipped and noted.
 
         ``where`` is how notes call it.
         """

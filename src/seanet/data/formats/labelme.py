@@ -71,7 +71,7 @@ def _split(source: Path, folder: Path, progress: Progress | None) -> Found:
             raise _error(file, f"and {first} belong to one image, {picture.file}: keep one", "imagePath", first)
         found.pictures.append(picture)
         height, width = _size(content, picture, file)
-        found.contents.image(picture.file_name, height, width)
+        found.contents.add_image(picture.file_name, height, width)
         _objects(found.contents, content, file, height, width)
         if progress:
             progress(done, len(files))
@@ -155,7 +155,7 @@ def _objects(contents: Contents, content: dict[str, Any], file: Path, height: in
         first = parts[0][1]
         raw = [_part(shape, file, position, height, width) for position, shape in parts]
         crowd = isinstance(first.get("flags"), dict) and first["flags"].get(CROWD) is True
-        contents.object(first["label"], _united(raw, height, width), f"{file.name} shape {parts[0][0]}", crowd)
+        contents.add_object(first["label"], _united(raw, height, width), f"{file.name} shape {parts[0][0]}", crowd)
 
 
 def _label(shape: object, file: Path, position: int) -> str:

@@ -94,10 +94,10 @@ def _image(contents: Contents, picture: Path, pictures: Path, file: Path, name: 
     if (size := image_size(picture)) != (height, width):
         message = f"{file} is {width} x {height} pixels, but {picture} is {size[1]} x {size[0]}: they must be alike"
         raise AnnotationError(message, file=file)
-    contents.image(picture.relative_to(pictures).as_posix(), height, width)
+    contents.add_image(picture.relative_to(pictures).as_posix(), height, width)
     for value, rle in regions(values, file):
         if found := classes(name, value):
-            contents.object(found[0], rle, f"{name} value {value}", crowd=found[1])
+            contents.add_object(found[0], rle, f"{name} value {value}", crowd=found[1])
         else:
             contents.note("left out", "value of no class", f"{name} value {value}")
 

@@ -143,7 +143,7 @@ def _image(contents: Contents, root: Path, stem: str, palette: Palette) -> None:
     if (size := image_size(picture)) != (height, width):
         message = f"{root / OBJECTS / stem}.png is {width} x {height} pixels, but {picture} is {size[1]} x {size[0]}"
         raise AnnotationError(f"{message}: they must be alike", file=picture)
-    contents.image(picture.relative_to(root / SHOWN).as_posix(), height, width)
+    contents.add_image(picture.relative_to(root / SHOWN).as_posix(), height, width)
     file = root / KINDS / f"{stem}.png"
     kinds = _numbers(file, palette.kinds) if file.exists() else None
     if kinds is not None and kinds.shape != objects.shape:
@@ -153,9 +153,9 @@ def _image(contents: Contents, root: Path, stem: str, palette: Palette) -> None:
     for number, rle in regions(np.where(objects == VOID, 0, objects), root / OBJECTS / f"{stem}.png"):
         where = f"{stem} object {number}"
         if kinds is not None:
-            contents.object(_kind(contents, kinds[objects == number], palette, file, where), rle, where)
+            contents.add_object(_kind(contents, kinds[objects == number], palette, file, where), rle, where)
         elif names and number <= len(names) and names[number - 1] in palette.names:
-            contents.object(names[number - 1], rle, where)
+            contents.add_object(names[number - 1], rle, where)
         else:
             message = f"{file} does not exist, and the XML file of the image has no class for {where} that is known"
             raise AnnotationError(f"{message}: name it there, and list it in {LABELMAP}", file=file)

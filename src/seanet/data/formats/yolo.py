@@ -59,7 +59,7 @@ def convert(source: Path, progress: Progress | None = None) -> tuple[list[str], 
         for done, picture in enumerate(pictures, 1):
             height, width = image_size(picture)
             name = picture.relative_to(folder).as_posix()
-            contents.image(name, height, width)
+            contents.add_image(name, height, width)
             file = description.file.parent / label_name(picture.relative_to(description.file.parent))
             if file.exists():
                 labels.add(file)
@@ -189,7 +189,7 @@ def _rows(contents: Contents, file: Path, description: Description, height: int,
             boxes += 1
         else:
             ring = (shares.reshape(-1, 2) * (width, height)).round(6).ravel()
-            contents.object(description.names[label], [ring.tolist()], where)
+            contents.add_object(description.names[label], [ring.tolist()], where)
     return boxes
 
 
