@@ -87,8 +87,7 @@ class Keeper(lightning.Callback):
         ends = plan.ends_epoch(step)
         if ends or stop or step % plan.train.log_every == 0:
             self._row(trainer, pl_module, step)
-        rested = time.monotonic() - self.saved >= REST
-        if stop or plan.validates(step) or (ends and rested):
+        if stop or plan.validates(step) or (ends and self._rested(trainer)):
             self._save(trainer)
         if plan.validates(step) and not stop:
             self._validate(trainer, pl_module)
@@ -97,6 +96,10 @@ class Keeper(lightning.Callback):
         trainer.should_stop = bool(stop)
         if stop or step >= plan.steps:
             self._insist(trainer)
+
+    def _rested(self, trainer: lightning.Trainer) -> bool:
+        """Whether the last save is long enough ago, by the first process's clock: all save together, or wait for ever."""
+        return trainer.strategy.broadcast(time.monotonic() - self.saved >= REST)
 
     def _row(self, trainer: lightning.Trainer, module: Any, step: int) -> None:
         module.require_unspoilt(module.watch.bad(), step + 1)
