@@ -37,6 +37,8 @@ def test_show_a_checkpoint(saved):
     assert "3 tensors, 10 numbers (BF16, F32, I64)" in text
     assert "2 classes: cat, dog" in text
     assert "metrics: segm/AP 0.25" in text
+    refused = seanet("weights", "import", saved.parent, "--out", saved.parent / "new.safetensors", code=2).output
+    assert f"{saved} is a checkpoint of seanet already" in refused
     found = json.loads(seanet("weights", "show", saved.parent, "--json").stdout)
     assert found["digest"] == checkpoint.digest(checkpoint.read_model(saved)[0])
     assert (found["recipe"], found["geometry"], found["step"]) == ("seanet_lite", "aligned", 40)

@@ -56,6 +56,7 @@ def import_(
     from seanet.settings import differences, override
 
     settings = override(named(recipe), set_ or [])
+    _require_foreign(file)
     from seanet.checkpoint import Meta, save_model
     from seanet.weights.files import read_source
     from seanet.weights.making import new_model
@@ -87,6 +88,7 @@ def push(
 ) -> None:
     """Share a model on the Hugging Face Hub, with a model card."""
     require(checkpoint, "a checkpoint or the folder of a run")
+    _require_repository(repository)
     from seanet.predict import load
 
     print(load(checkpoint, "cpu").push_to_hub(repository, private=private, license=license_, data=data))
@@ -99,12 +101,25 @@ def pull(
     revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit.")] = None,
 ) -> None:
     """Fetch a model from the Hugging Face Hub."""
-    if repository.count("/") != 1:
-        raise UserError(f"{repository!r} is no repository: expected OWNER/NAME", field="repository", value=repository)
+    _require_repository(repository)
     require_place(out, "--out")
     from seanet.hub import fetch
 
     print(fetch(repository, out, revision))
+
+
+def _require_foreign(file: Path) -> None:
+    """Refuse a checkpoint of ours, and what holds no weights, before torch is waited for."""
+    from seanet.headers import find, read_header
+    from seanet.weights.archives import is_archive
+
+    if not is_archive(found := find(file)) and "seanet" in read_header(found).metadata:
+        raise UserError(f"{found} is a checkpoint of seanet already: use it as it is", file=str(found))
+
+
+def _require_repository(repository: str) -> None:
+    if repository.count("/") != 1:
+        raise UserError(f"{repository!r} is no repository: expected OWNER/NAME", field="repository", value=repository)
 
 
 def _few(names: list[str]) -> str:
