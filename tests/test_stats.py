@@ -121,13 +121,13 @@ def test_nothing_has_stats(tmp_path: Path):
     assert found["area"] is None
     assert found["outlines"]["looked_at"] == found["objects"] == 0
     text = seanet("data", "stats", tmp_path).stdout
-    assert "train: 1 images (1 without objects), 0 objects, 0 crowd regions" in text
+    assert "train: 1 image (1 without objects), 0 objects, 0 crowd regions" in text
 
 
 def test_stats_as_text_and_json(tmp_path: Path):
     data = save(tmp_path, SHAPES)
     text = seanet("data", "stats", tmp_path, "--cells", "20").stdout
-    assert "train: 2 images (0 without objects), 4 objects, 1 crowd regions" in text
+    assert "train: 2 images (0 without objects), 4 objects, 1 crowd region" in text
     assert "of 4 objects looked at, 25% have several parts and 25% have holes" in text
     (row,) = (line.split() for line in text.splitlines() if line.startswith("cat "))
     assert row[1:6] == ["4", "2", "50%", "25%", "25%"]
