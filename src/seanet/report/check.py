@@ -76,8 +76,13 @@ def described(checked: Check, split: str) -> str:
         return f"{split}: {totals['annotations']} cannot be used"
     empty = totals["images_without_objects"]
     without = f" ({empty:,} without objects)" if empty else ""
-    objects, classes = f"{totals['objects']:,} objects", f"{len(totals['classes']):,} classes"
-    return f"{split}: {totals['usable_images']:,} images{without}, {objects} of {classes}: {totals['annotations']}"
+    images = _number(totals["usable_images"], "image")
+    objects, classes = _number(totals["objects"], "object"), _number(len(totals["classes"]), "class")
+    return f"{split}: {images}{without}, {objects} of {classes}: {totals['annotations']}"
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count:,} {plural(word, count)}"
 
 
 def heading(found: Found) -> str:
@@ -108,7 +113,9 @@ def _some(names: list[str]) -> str:
 
 
 def plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+    if count == 1:
+        return word
+    return f"{word[:-1]}ies" if word.endswith("y") else word + ("es" if word.endswith("s") else "s")
 
 
 def closing(checked: Check, title: str) -> str:
