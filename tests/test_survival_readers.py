@@ -3,9 +3,12 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from multiprocessing import active_children
+from pathlib import Path
 
 import pytest
 
@@ -143,6 +146,28 @@ def test_readers_end_with_their_run(tmp_path, scenes):
     assert error.tb is not None
     assert active_children() == before
     assert getattr(signal.getsignal(signal.SIGCHLD), "__module__", None) != feed.__name__
+
+
+LEAVING = """
+import multiprocessing, os, signal, sys
+sys.path[:0] = [{tests!r}]
+from survival import find_split, read_coco
+from seanet.training.coco import coco_job
+from test_train import small
+
+data = read_coco(*find_split({data!r}, "train"))
+held = coco_job(small(workers=2, accumulate=1), data, data).batches(0)
+next(held)
+os.kill(multiprocessing.active_children()[0].pid, signal.SIGSTOP)
+"""
+
+
+@pytest.mark.slow
+def test_an_interpreter_that_ends_waits_for_no_reader(tmp_path, scenes):
+    """One hangs and none heeds SIGTERM, and nobody has closed what they read for: else this would last for ever."""
+    script = tmp_path / "leaving.py"
+    script.write_text(LEAVING.format(tests=str(Path(__file__).parent), data=str(scenes[0].file.parent.parent)))
+    subprocess.run([sys.executable, script], check=True, timeout=200, cwd=tmp_path)
 
 
 def test_a_file_that_goes_away_costs_no_step(tmp_path, capsys):

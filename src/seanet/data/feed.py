@@ -71,16 +71,19 @@ class Readers:
         if alone:
             loader.num_workers, loader.prefetch_factor = 1, 1  # the next is read when the one before has arrived
         GATE.users += 1
-        atexit.register(self.close)  # as an interpreter that ends waits for processes, which do not heed SIGTERM
 
     def next(self) -> Any:
         """None where a process was lost."""
         assert self.batches is not None
         if self.ended():
             return None
+        first = not self.processes
         try:
             with self._patient(), GATE.opened(self) if self.guarded and Gate.possible() else nullcontext():
-                return next(self.batches)
+                batch = next(self.batches)
+            if first and self.guarded:
+                atexit.register(self._leave)  # later than torch its own, so called before that: it waits for what hangs
+            return batch
         except UserError:
             raise
         except Exception as error:
@@ -112,8 +115,12 @@ class Readers:
         self._kill()
         for process in self.processes:
             process.join()
-        atexit.unregister(self.close)
+        atexit.unregister(self._leave)
         GATE.leave()
+
+    def _leave(self) -> None:
+        self._kill()
+        self.close()
 
     def _kill(self) -> None:
         for process in self.processes:
