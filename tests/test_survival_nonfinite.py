@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -160,3 +163,36 @@ def test_nothing_to_replay(tmp_path, whole):
         replay(whole)
     with pytest.raises(CheckpointError, match=r"last\.safetensors holds no batch"):
         replay(whole / checkpoint.LAST)
+
+
+TWO = """
+import os, sys
+sys.path[:0] = [{tests!r}]
+import torch, test_train as t
+torch.set_num_threads(1)
+rank = int(os.environ.get("LOCAL_RANK", 0))
+
+class Bad(t.Tiny):
+    def forward(self, batch):
+        found = super().forward(batch)
+        return found | {{"level": found["level"] / (rank != 1 or batch.ids != [5])}}
+
+def shares(train, step):
+    for batch in t.batches(train, step):
+        yield t.Batch(batch.images[rank::2], batch.sizes[rank::2], None, batch.ids[rank::2], batch.seeds[rank::2])
+
+settings = t.config(batch=4, devices=2, accumulate=2, steps=4, epochs=1, ema=0.9, nonfinite="skip")
+t.go(settings, t.Path({out!r}), build=Bad, batches=shares)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_leave_out_the_same_step(tmp_path):
+    """Image 5 is bad in the second process alone: in the first part of step 2 and the second part of step 3."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO.format(tests=str(Path(__file__).parent), out=str(tmp_path / "run")))
+    subprocess.run([sys.executable, script], check=True, timeout=200, cwd=tmp_path)
+    assert [row["step"] for row in rows(tmp_path / "run") if row["skipped"] == "1"] == ["2", "3"]
+    assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
+    kept = {path.name for path in (tmp_path / "run").glob(nonfinite.PATTERN)}
+    assert {"bad_batch_2.safetensors", "bad_batch_2.1.safetensors"} <= kept

@@ -171,7 +171,8 @@ def _opening(plan: Plan, device: str, done: int) -> str:
     train = plan.train
     parts = f"{train.devices} x {device}, micro-batches of {plan.micro_batch}"
     begun = f", going on after step {done}" if done else ""
-    return f"{plan.steps} steps of {train.batch} images ({plan.epoch(plan.steps):.3g} epochs) on {parts}{begun}"
+    counted = f"{plan.steps} step{'s' if plan.steps > 1 else ''}"
+    return f"{counted} of {train.batch} images ({plan.epoch(plan.steps):.3g} epochs) on {parts}{begun}"
 
 
 def _write_facts(config: Config, job: Job, device: str, log: Log | None) -> None:
