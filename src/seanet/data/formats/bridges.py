@@ -24,7 +24,7 @@ def join(rings: Sequence[Ring]) -> Ring:
     """Each ring is joined to those before it where a point of theirs is near."""
     joined = rings[0]
     for ring in rings[1:]:
-        # The nearest pair of points would take their product in time; from a point to and fro takes their sum.
+        # The nearest pair of points would take their product in time; there and back from one point takes their sum.
         a = _nearest(joined, ring[0])
         b = _nearest(ring, joined[a])
         a = _nearest(joined, ring[b])
