@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -331,10 +332,36 @@ def test_the_command(made, tmp_path):
     assert values["splits"]["train"]["usable_images"] == 3
     assert "is clean" in seanet("data", "check", made.folder, "--split", "val").stdout
     out = tmp_path / "out"
-    assert "is clean" in seanet("data", "check", made.folder, "--fix", out, "--quick").stderr
+    assert "is clean" in seanet("data", "check", made.folder, "--fix", out).stderr
     assert "is clean" in seanet("data", "check", out).stdout
     given = ("--val-json", made.file(), "--val-images", made.folder / "train")
     assert "val: 1 image" in seanet("data", "check", *given, code=1).stdout
+
+
+def test_a_quick_look_says_what_it_did_not_look_for(made, tmp_path):
+    """Here a copy of an image of val, which only its pixels show."""
+    Image.open(made.image(2, "val")).save(made.image(3), compress_level=1)
+    made.write()
+    for said in (
+        seanet("data", "check", made.folder, "--quick").stdout,
+        seanet("data", "check", made.folder, "--fix", tmp_path / "out", "--quick").stderr,
+    ):
+        (last,) = [line for line in said.splitlines() if "is clean" in line]
+        assert last.endswith("; --quick did not look for copies, leaks between splits and damage behind image headers")
+    whole = seanet("data", "check", made.folder, code=1).stdout
+    assert "the same pixels as one of val" in whole
+    assert "--quick" not in whole
+
+
+def test_files_are_called_as_they_were_given(made, tmp_path, monkeypatch):
+    made.image(2).write_bytes(b"")
+    picture(2, 32, 24).save(made.image(3))
+    made.write()
+    (tmp_path / "link").symlink_to(made.folder, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    checked = check(splits_in(Path("link"), ["train"]), workers=0)
+    said = [place.said for one in checked.found for place in one.places]
+    assert [text.split()[0] for text in said] == ["link/train/2.png", "link/train/3.png"]
 
 
 def test_training_begins_with_a_look_at_all_files(made):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seanet.data import entries
-from seanet.data.entries import PARTS, open_lists, read_lists
+from seanet.data.entries import PARTS, open_lists, read_annotations, read_lists
 from seanet.data.repairs import Findings
 from seanet.errors import AnnotationError
 
@@ -124,3 +124,10 @@ def test_entries_are_decoded_one_by_one(file, monkeypatch):
         assert lists._window.first.offset < 300
         assert list(lists.entries("categories")) == [1]
         assert [entry["id"] for entry in lists.entries("annotations")] == list(range(1000))
+
+
+def test_annotations_keep_the_places_that_they_have_in_their_list(tmp_path):
+    file = tmp_path / "data.json"
+    content = {"annotations": [{"id": 5}, "none", {"id": 3}], "categories": [{"id": 1}], "images": [{"id": 1}]}
+    file.write_text(json.dumps(content), encoding="utf-8-sig")  # with a mark of its byte order
+    assert list(read_annotations(file)) == [(0, {"id": 5}), (2, {"id": 3})]

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from seanet.data.files import irregular
@@ -257,3 +258,11 @@ def read_lists(findings: Findings) -> dict[str, list[Any]]:
     """The three lists of an annotation file; their entries are not looked at."""
     with open_lists(findings) as lists:
         return {part: list(lists.entries(part)) for part in PARTS}
+
+
+def read_annotations(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The annotations of a file that was found readable before, with their places in the list, one in memory at a time."""
+    with open_lists(Findings(file)) as lists:
+        for place, entry in enumerate(lists.entries("annotations")):
+            if isinstance(entry, dict):
+                yield place, entry

@@ -9,12 +9,14 @@ from seanet.data.checking.kinds import SEVERITIES, Found
 from seanet.data.repairs import Place
 
 SHOWN = 5  # ids in a line
+QUICK = "; --quick did not look for copies, leaks between splits and damage behind image headers"
 
 
 def facts(checked: Check) -> dict[str, Any]:
     """Everything, with all ids."""
     return {
         "clean": checked.clean,
+        "quick": checked.quick,
         "defects": number(checked.found, defects=True),
         "notices": number(checked.found, defects=False),
         "splits": {split.name: _totals(checked, split.name) for split in checked.splits},
@@ -121,10 +123,11 @@ def plural(word: str, count: int) -> str:
 def closing(checked: Check, title: str) -> str:
     """What to do next."""
     defects, notices = (number(checked.found, defects=wanted) for wanted in (True, False))
+    unseen = QUICK if checked.quick else ""
     if not defects:
-        return f"{title} is clean" + (f" ({notices:,} {plural('notice', notices)})" if notices else "")
+        return f"{title} is clean" + (f" ({notices:,} {plural('notice', notices)})" if notices else "") + unseen
     said = f"{title} has {defects:,} {plural('defect', defects)}: "
     refused = any(found.kind.severity == "refused" for found in checked.found)
     readable = all(split.name in checked.data for split in checked.splits)
     advice = "mend them" + (", or write a repaired copy with --fix OUT" if readable else "")
-    return f"{said}training would {'stop' if refused else 'start'}; {advice}"
+    return f"{said}training would {'stop' if refused else 'start'}; {advice}{unseen}"

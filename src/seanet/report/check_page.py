@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from seanet.data import bitmaps
-from seanet.data.checking.check import Check, corners, numbers, raw_content
+from seanet.data.checking.check import Check, corners, numbers
 from seanet.data.checking.files import real
 from seanet.data.checking.kinds import SEVERITIES, Found
 from seanet.data.checking.workers import Lost, each
+from seanet.data.entries import read_annotations
 from seanet.data.images import MAX_PIXELS, read_image
 from seanet.data.records import ImageRecord
 from seanet.data.repairs import Place
@@ -143,8 +144,8 @@ def _entries(
     wanted = {(found.kind.split, place.image_id if place.image_id is not None else place.id) for found, place in chosen}
     entries: dict[tuple[str, object], list[tuple[object, Entry]]] = {key: [] for key in wanted}
     for split in {split for split, _ in wanted} & set(checked.data):
-        for position, entry in enumerate(raw_content(checked.data[split].file)["annotations"]):
-            key = (split, entry.get("image_id")) if isinstance(entry, dict) and is_int(entry.get("image_id")) else None
+        for position, entry in read_annotations(checked.data[split].file):
+            key = (split, entry["image_id"]) if is_int(entry.get("image_id")) else None
             if key in entries:
                 entries[key].append((entry["id"] if is_int(entry.get("id")) else f"#{position}", entry))
     return entries

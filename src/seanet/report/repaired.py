@@ -22,7 +22,7 @@ def write_repaired(checked: Check, out: Path) -> Check:
         text = json.dumps(contents[split.name], ensure_ascii=False)
         write_whole(out / "annotations" / f"instances_{split.name}.json", text.encode())
     _write_changes(out, changes)
-    return check(splits_in(out, list(contents)), workers=0, known=checked.seen)
+    return check(splits_in(out, list(contents)), workers=0, known=checked.seen, quick=checked.quick)
 
 
 def require_empty(out: Path) -> None:

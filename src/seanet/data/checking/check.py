@@ -3,13 +3,10 @@
 Free of torch.  ``fix`` makes annotations without the defects, ``headers`` is what training does before it starts.
 """
 
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from seanet.config import Data
 from seanet.data.checking import kinds
@@ -18,6 +15,7 @@ from seanet.data.checking.files import Seen, judge, real, see_all, unnamed
 from seanet.data.checking.kinds import Collector, Found, SplitFiles
 from seanet.data.checking.workers import Progress
 from seanet.data.coco import read_coco
+from seanet.data.entries import read_annotations
 from seanet.data.images import MAX_PIXELS
 from seanet.data.records import CocoData
 from seanet.data.segmentations import FARTHEST
@@ -41,6 +39,8 @@ class Check:
     """Images whose width and height are exchanged, as their EXIF entries explain."""
     twins: Twins = field(default_factory=dict)
     """What images are copies of."""
+    quick: bool = False
+    """Pixels were not decoded, so that damage among them and what looks alike could not be found."""
 
     @property
     def clean(self) -> bool:
@@ -80,7 +80,7 @@ def check(
         unusable[split] = leaks | unusable[split]
     _note_categories(data, collector)
     _note_unnamed(splits, data, collector)
-    return Check(tuple(splits), data, collector.found(order), seen, unusable, swapped, copies.twins)
+    return Check(tuple(splits), data, collector.found(order), seen, unusable, swapped, copies.twins, quick)
 
 
 def _read(splits: Sequence[SplitFiles], collector: Collector) -> dict[str, CocoData]:
@@ -120,8 +120,8 @@ def _reach(data: CocoData, seen: Mapping[str, Seen]) -> dict[int, tuple[float, f
         if header and header.stored == (record.height, record.width) != header.upright:
             turned.add(record.id)
     reach: dict[int, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
-    for entry in raw_content(data.file)["annotations"] if turned else ():
-        if isinstance(entry, dict) and isinstance(entry.get("image_id"), int) and entry["image_id"] in turned:
+    for _, entry in read_annotations(data.file) if turned else ():
+        if isinstance(entry.get("image_id"), int) and entry["image_id"] in turned:
             down, right = reach[entry["image_id"]]
             for x, y in corners(entry):
                 down, right = max(down, y), max(right, x)
@@ -129,12 +129,7 @@ def _reach(data: CocoData, seen: Mapping[str, Seen]) -> dict[int, tuple[float, f
     return reach
 
 
-def raw_content(file: Path) -> dict[str, Any]:
-    """Of an annotation file that could be read before."""
-    return json.loads(file.read_text(encoding="utf-8-sig"))
-
-
-def corners(entry: Mapping[str, Any]) -> list[tuple[float, float]]:
+def corners(entry: Mapping[str, object]) -> list[tuple[float, float]]:
     """Points (x, y) of an annotation that nobody has checked: its box's upper left and lower right, and its polygons'."""
     points = []
     box = numbers(entry.get("bbox"))

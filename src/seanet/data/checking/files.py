@@ -50,14 +50,21 @@ def see_all(
     seconds: float = 60,
     progress: Progress | None = None,
 ) -> dict[str, Seen]:
-    """By ``real`` path, each once.  A file whose process ends, or takes longer than ``seconds``, is lost."""
-    files = list(dict.fromkeys(map(real, paths)))
+    """By ``real`` path, each once, under the first of its names.
+
+    A file whose process ends, or takes longer than ``seconds``, is lost.
+    """
+    files: dict[str, str] = {}
+    for path in paths:
+        files.setdefault(real(path), str(path))
     limits = Limits(seconds, BYTES_A_PIXEL * max_pixels + 2**28)
     work = partial(_see_text, max_pixels=max_pixels, quick=quick)
     found = {}
-    for file, seen in zip(files, each(work, files, workers, limits, progress), strict=True):
+    for (file, name), seen in zip(
+        files.items(), each(work, list(files.values()), workers, limits, progress), strict=True
+    ):
         if isinstance(seen, Lost):
-            seen = Seen(field="lost", said=f"{file} {seen.reason} while it was decoded: save it anew or leave it out")
+            seen = Seen(field="lost", said=f"{name} {seen.reason} while it was decoded: save it anew or leave it out")
         found[file] = seen
     return found
 

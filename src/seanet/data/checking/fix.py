@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from seanet.data.bitmaps import runs_of
-from seanet.data.checking.check import Check, raw_content
+from seanet.data.checking.check import Check
 from seanet.data.checking.kinds import SplitFiles, training
 from seanet.data.coco import read_coco
 from seanet.data.records import Annotation, CocoData
@@ -67,7 +67,7 @@ def mended(checked: Check) -> tuple[dict[str, Content], dict[str, Changes]]:
 
 def _mended(checked: Check, split: SplitFiles, done: Changes) -> Content:
     """The content of a split's file, mended."""
-    content = raw_content(split.annotations)
+    content: Content = json.loads(split.annotations.read_text(encoding="utf-8-sig"))
     images = _images(checked, split, content["images"], done)
     raw = content["annotations"]
     # Numbered by their places, so that every object is known again after it was read.
