@@ -360,7 +360,7 @@ def trial(seed: int, folder: Path) -> Outcome:
         end, said = "another exception", f"{type(error).__name__}: {error}"
     seconds = time.perf_counter() - began
     file.unlink()
-    return Outcome(end, said.replace(str(file), "FILE"), seconds, memory())
+    return Outcome(end, said.replace(str(file), "FILE").replace(f"{file.parent}/", ""), seconds, memory())
 
 
 def names_all(error: AnnotationError, file: Path) -> bool:
