@@ -2,6 +2,8 @@
 
 import errno
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 import torch
@@ -74,6 +76,30 @@ def test_a_repository_without_a_network(tmp_path, monkeypatch, model):
     )
 
 
+def test_a_hub_that_does_not_answer_is_asked_once(tmp_path, monkeypatch):
+    asked = []
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            asked.append(self.path)
+            self.send_error(503)
+
+        def log_message(self, format, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Busy) as server:
+        address = f"http://127.0.0.1:{server.server_port}/{{repo_id}}/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        Thread(target=server.serve_forever, daemon=True).start()
+        said = seanet("weights", "pull", "a/b", "--out", tmp_path / "a.safetensors", code=2).stderr
+        server.shutdown()
+    assert asked == ["/a/b/main/model.safetensors"]
+    assert said.startswith("error: a/b: no exchange with the Hugging Face Hub (")
+    assert len(said.splitlines()) == 1
+
+
 def test_a_fetched_model_is_written_whole_or_not_at_all(tmp_path, model, monkeypatch):
     from seanet import hub
 
@@ -120,6 +146,6 @@ def test_a_transport_that_fails(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise failing("Name or service not known")
 
-    monkeypatch.setattr("seanet.hub.hf_hub_download", fail)
+    monkeypatch.setattr("seanet.hub.get_hf_file_metadata", fail)
     with pytest.raises(UserError, match=r"a/b: no exchange .*Name or service not known"):
         Model.from_pretrained("a/b", cache_dir=tmp_path)

@@ -63,7 +63,11 @@ def test_show_files_of_others(tmp_path):
     save_file(tensors, tmp_path / "b.safetensors", {"made": "elsewhere"})
     assert "a safetensors file" in seanet("weights", "show", tmp_path / "b.safetensors").stdout
     (tmp_path / "c.pth").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(9))
-    assert "is a PNG image" in seanet("weights", "show", tmp_path / "c.pth", code=2).output
+    said = seanet("weights", "show", tmp_path / "c.pth", code=2).output
+    assert "is a PNG image, not a file of weights" in said
+    (tmp_path / "d.pth").write_text("notes on a training")
+    said = seanet("weights", "show", tmp_path / "d.pth", code=2).output
+    assert "is a text file, not a file of weights" in said
 
 
 def test_show_compares_a_digest_in_the_name(tmp_path):
@@ -118,6 +122,10 @@ def test_import_says_what_is_missing(tmp_path):
         "does not exist: expected a file of weights"
         in seanet("weights", "import", tmp_path / "no.pth", "--out", out, code=2).output
     )
+    (tmp_path / "theirs.pth").touch()
+    for command in (("import", tmp_path / "theirs.pth"), ("pull", "a/b")):
+        said = seanet("weights", *command, "--out", tmp_path / "x.pth", code=2).output
+        assert "x.pth must end in .safetensors" in said
     assert "--reset-head belongs to --init" in seanet("train", "seanet_lite", "--reset-head", code=2).output
 
 

@@ -218,7 +218,7 @@ def _what(start: bytes) -> str:
         known = "a web page (a failed download?)"
     if known is None and b"\0" not in start and "\ufffd" not in start[:-4].decode(errors="replace"):
         known = "a text file"
-    return f"is {known or 'no safetensors file'}, not a checkpoint of seanet"
+    return f"is {known or 'no safetensors file'}, not a file of weights that seanet reads"
 
 
 def damaged(path: str | Path, what: str) -> CheckpointError:

@@ -16,7 +16,15 @@ from seanet.errors import MissingExtra, UserError
 from seanet.predict import Model, load
 
 try:
-    from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
+    from huggingface_hub import (
+        ModelCard,
+        ModelCardData,
+        ModelHubMixin,
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
 except ImportError:
     raise MissingExtra("huggingface-hub", "hub", "exchanging models on the Hugging Face Hub") from None
 
@@ -124,7 +132,17 @@ def card(model: Model, license: str = "", data: str = "") -> str:
 
 def _fetched(repository: str, options: dict[str, Any]) -> Path:
     with _speaking(repository):
+        if not options.get("local_files_only"):
+            _require_answer(repository, options)
         return Path(hf_hub_download(repository, FILE, **options))
+
+
+def _require_answer(repository: str, options: dict[str, Any]) -> None:
+    """Ask once for a file that no cache has: the download would ask for half a minute before it says that nobody answers."""
+    revision = options.get("revision")
+    cached = try_to_load_from_cache(repository, FILE, cache_dir=options.get("cache_dir"), revision=revision)
+    if not isinstance(cached, str):
+        get_hf_file_metadata(hf_hub_url(repository, FILE, revision=revision), token=options.get("token"))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """``seanet weights``: what files of weights are, and those of other frameworks as checkpoints of ours."""
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +52,7 @@ def import_(
 ) -> None:
     """Write another framework's Mask R-CNN as a checkpoint of ours."""
     require(file, "a file of weights")
-    require_place(out, "--out")
+    _require_checkpoint(out)
     from seanet.recipes import recipe as named
     from seanet.settings import differences, override
 
@@ -91,6 +92,7 @@ def push(
     _require_repository(repository)
     from seanet.predict import load
 
+    _quiet_client()
     print(load(checkpoint, "cpu").push_to_hub(repository, private=private, license=license_, data=data))
 
 
@@ -102,10 +104,25 @@ def pull(
 ) -> None:
     """Fetch a model from the Hugging Face Hub."""
     _require_repository(repository)
-    require_place(out, "--out")
+    _require_checkpoint(out)
     from seanet.hub import fetch
 
+    _quiet_client()
     print(fetch(repository, out, revision))
+
+
+def _require_checkpoint(out: Path) -> None:
+    """Refuse a name under which nobody would take the file for what it is."""
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out {out} must end in .safetensors, as it will be a file of that kind", file=str(out))
+    require_place(out, "--out")
+
+
+def _quiet_client() -> None:
+    """The Hub's client prints its warnings itself, and they need no printing twice, nor each of its requests a line."""
+    logging.getLogger("huggingface_hub").propagate = False
+    for transport in ("httpx", "httpx2"):
+        logging.getLogger(transport).setLevel(logging.WARNING)
 
 
 def _require_foreign(file: Path) -> None:
