@@ -308,3 +308,14 @@ def test_bridges_are_short():
     ring = join([square + np.array([9 * n, 0]) for n in range(5)])
     length = np.hypot(*(np.roll(ring, -1, axis=0) - ring).T).sum()
     assert length == 5 * 16 + 4 * 2 * 5
+
+
+def test_a_split_without_images_is_told(coco: Path, tmp_path: Path):
+    save(coco, "test", content([], 5000) | {"annotations": []})
+    (coco / "images" / "test").mkdir(parents=True, exist_ok=True)
+    for kind in ("yolo", "labelme", "voc", "labels"):
+        said = json.loads(seanet("data", "convert", f"to-{kind}", coco, tmp_path / kind, "--json").stdout)["splits"]
+        notes = {split: [note for note in found["notes"] if "no images" in note] for split, found in said.items()}
+        assert notes == {"train": [], "val": [], "test": ["no images, so there is nothing of it"]}
+    back = json.loads(seanet("data", "convert", "yolo", tmp_path / "yolo", tmp_path / "back", "--json").stdout)
+    assert list(back) == ["train", "val"]

@@ -102,7 +102,8 @@ BAD = base64.b64encode(b"no picture").decode()
         ("{", "a.json is not JSON: Expecting property name"),
         ([1], "a.json holds no JSON object: expected a file of LabelMe"),
         ("[" * 100_000, "a.json is not JSON"),
-        ({"images": [], "annotations": []}, "has the imagePath None"),
+        ({"images": [], "annotations": []}, "looks like COCO's: expected LabelMe's"),
+        ({"shapes": []}, "has the imagePath None"),
         (of_labelme([], "../secret.jpg"), "has the imagePath '../secret.jpg', which leads upwards"),
         (of_labelme([], "/etc/passwd"), "has the imagePath '/etc/passwd', which is an absolute path"),
         (of_labelme([], "b.jpg"), "b.jpg does not exist, and imageData is empty"),
@@ -184,3 +185,17 @@ def test_labelme_images_without_a_file_are_counted(tmp_path: Path):
     text(tmp_path / "a.json", of_labelme([]))
     contents = labelme.convert(tmp_path)["train"].contents
     assert contents.repairs.summary() == ["1 image left out: no JSON file (b.jpg)"]
+
+
+def test_a_split_beside_one_of_before(tmp_path: Path):
+    picture(tmp_path / "in/a.jpg")
+    text(tmp_path / "in/a.json", of_labelme([shape("cat", "rectangle", [[1, 1], [9, 9]])]))
+    command = ["data", "convert", "labelme", tmp_path / "in", tmp_path / "out", "--split"]
+    assert "before" not in seanet(*command, "train").stderr
+    before = (tmp_path / "out/annotations/instances_train.json").read_bytes()
+    assert "before" not in seanet(*command, "train").stderr
+    assert (
+        f"{tmp_path / 'out'} had train before: what was converted then stays as it was"
+        in seanet(*command, "val").stderr
+    )
+    assert (tmp_path / "out/annotations/instances_train.json").read_bytes() == before

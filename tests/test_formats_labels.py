@@ -136,3 +136,15 @@ def test_rows_of_no_value_are_counted(tmp_path: Path):
     table = labels.by_table(text(tmp_path / "objects.csv", "image,value,class\na,1,cat\n"))
     contents = labels.convert(tmp_path / "images", tmp_path / "labels", table)["train"].contents
     assert contents.repairs.summary() == ["1 row left out: its image has no such value (a value 1)"]
+
+
+def test_label_images_of_several_pages_are_counted(tmp_path: Path):
+    picture(tmp_path / "images/a.jpg")
+    (tmp_path / "labels").mkdir()
+    first, second = (Image.new("L", (WIDTH, HEIGHT), value) for value in (3, 4))
+    first.save(tmp_path / "labels/a.tif", save_all=True, append_images=[second])
+    contents = labels.convert(tmp_path / "images", tmp_path / "labels", labels.one_class("cat"))["train"].contents
+    assert [a["area"] for a in contents.annotations] == [WIDTH * HEIGHT]
+    assert contents.repairs.summary() == [
+        "1 image noticed: its label image has several pages, of which the first counts (a)"
+    ]

@@ -109,6 +109,15 @@ def test_yolo_descriptions_that_are_none(content: str, message: str, yolo_set: P
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("names", ["[yes, 1.10]", "{0: yes, 1: 1.10}", "\n- yes\n- 1.10", "['yes', '1.10']"])
+def test_names_are_the_words_that_stand_there(names: str, yolo_set: Path):
+    """YAML itself would make them true and 1.1, and has an empty path be nothing."""
+    text(yolo_set / "data.yaml", f"path:\ntrain: images/train\nval: ~\nnames: {names}\nnc: 2")
+    found, splits = yolo.convert(yolo_set)
+    assert found == ["yes", "1.10"]
+    assert [a["category_id"] for a in splits["train"].contents.annotations] == ["yes"]
+
+
 def test_yolo_descriptions_that_grow_without_bounds(yolo_set: Path):
     lines = ["a0: &a0 cat"] + [f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 10)}]" for n in range(30)]
     for content in ("train: images/train\nnames: [*a30]", "train: [*a30]\nnames: [cat]"):

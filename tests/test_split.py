@@ -170,7 +170,9 @@ def test_groups_that_cannot_be_told(tmp_path: Path):
 
 def test_splits_without_images(tmp_path: Path):
     pool = read_pool(source(tmp_path), None, pool=False)
-    with pytest.raises(UserError, match="val would get no image: 5 groups of 20 images are too few"):
+    with pytest.raises(
+        UserError, match=r"val would get no image, there are too few images \(20\) or groups of them \(5\)"
+    ):
         divide(pool, {"train": 0.95, "val": 0.05}, "patient")
     for val, test in ((0, 0), (0.6, 0.4), (-0.1, 0.3), (1.2, 0), (float("nan"), 0)):
         with pytest.raises(UserError, match="must be shares from 0 to 1"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seanet.cli.data import data_app
-from seanet.cli.options import Json, Split, counted, counter, emit, require, require_folder
+from seanet.cli.options import Json, Split, counted, counter, emit, require, require_folder, say
 from seanet.errors import UserError
 
 if TYPE_CHECKING:
@@ -231,6 +231,9 @@ def write(
     from seanet.report.files import write_whole
 
     found = {}
+    there = {file.stem.removeprefix("instances_") for file in (out / ANNOTATIONS).parent.glob("instances_*.json")}
+    if others := sorted(there - contents.keys()):
+        say(f"{out} had {', '.join(others)} before: what was converted then stays as it was")
     for split, content in contents.items():
         file = write_whole(out / ANNOTATIONS.format(split), json.dumps(content).encode())
         found[split] = {"file": str(file), **counts(content)} | ({"notes": notes[split]} if notes else {})

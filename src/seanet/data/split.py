@@ -212,10 +212,9 @@ def divide(pool: Pool, shares: Shares, by: str | None = None, seed: int = 0) -> 
     groups = groups_of(pool, by)
     splits = {id: split for group, split in zip(groups, assign(groups, shares, seed), strict=True) for id in group.ids}
     if empty := [split for split in shares if split not in splits.values()]:
-        message = (
-            f"{', '.join(empty)} would get no image: {len(groups)} groups of {len(pool.images)} images are too few"
-        )
-        raise UserError(f"{message}; take larger shares or smaller groups", field=empty[0])
+        there = f"too few images ({len(pool.images)}) or groups of them ({len(groups)})"
+        message = f"{', '.join(empty)} would get no image, there are {there}: take larger shares or smaller groups"
+        raise UserError(message, field=empty[0])
     found: dict[str, dict[str, Any]] = {split: {**pool.content, "images": [], "annotations": []} for split in shares}
     for entry in pool.images:
         found[splits[entry["id"]]]["images"].append(entry)

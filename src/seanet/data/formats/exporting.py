@@ -79,7 +79,9 @@ def to_yolo(parts: dict[str, Part], out: Path, write: Write, progress: Progress 
             link_file(out, picture.as_posix(), record.path)
             write(out / yolo.label_name(picture), text.encode())
             _say(progress, done, part)
-    write(out / "data.yaml", yolo.description(_names(parts), list(parts)))
+    write(
+        out / "data.yaml", yolo.description(_names(parts), [split for split, part in parts.items() if part.data.images])
+    )
 
 
 def to_labelme(parts: dict[str, Part], out: Path, write: Write, progress: Progress | None = None) -> None:
@@ -126,6 +128,8 @@ def summary(part: Part) -> dict[str, Any]:
     """What a split held, and what was noted when it was read and when it was written."""
     singles = Counter(a.crowd for record in part.data.images for a in record.annotations)
     notes = [*part.data.repairs.summary(), *part.repairs.summary()]
+    if not part.data.images:
+        notes.append("no images, so there is nothing of it")
     return {"images": len(part.data.images), "objects": singles[False], "crowds": singles[True], "notes": notes}
 
 

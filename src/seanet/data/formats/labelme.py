@@ -83,6 +83,8 @@ def _split(source: Path, folder: Path, progress: Progress | None) -> Found:
 def _picture(content: dict[str, Any], file: Path, folder: Path, source: Path) -> Picture:
     """The file that ``imagePath`` leads to, which counts from the JSON file and must stay in the data set."""
     name = content.get("imagePath")
+    if name is None and {"images", "annotations"} <= content.keys():
+        raise _error(file, "looks like COCO's: expected LabelMe's, a file for each image", "imagePath", None)
     if not isinstance(name, str) or not name:
         raise _error(file, f"has the imagePath {name!r}: expected the name of its image", "imagePath", name)
     name = name.replace("\\", "/")

@@ -95,6 +95,8 @@ def _image(contents: Contents, picture: Path, pictures: Path, file: Path, name: 
         message = f"{file} is {width} x {height} pixels, but {picture} is {size[1]} x {size[0]}: they must be alike"
         raise AnnotationError(message, file=file)
     contents.add_image(picture.relative_to(pictures).as_posix(), height, width)
+    if _pages(file) > 1:
+        contents.repairs.note("image", "noticed", "its label image has several pages, of which the first counts", name)
     for value, rle in regions(values, file):
         if found := classes(name, value):
             contents.add_object(found[0], rle, f"{name} value {value}", crowd=found[1])
@@ -119,6 +121,14 @@ def read_values(file: Path) -> np.ndarray:
     if pixels.dtype.kind == "i" and pixels.min() < 0:
         raise ImageError(f"{file} holds the value {pixels.min()}: expected 0 for ground, 1 and more", file=file)
     return pixels.astype(np.int32)
+
+
+def _pages(file: Path) -> int:
+    try:
+        with Image.open(file, formats=("PNG", "TIFF")) as image:
+            return getattr(image, "n_frames", 1)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"{file} is damaged after its first page: write it again", file=file) from error
 
 
 def regions(values: np.ndarray, file: Path | None = None) -> Iterator[tuple[int, dict[str, Any]]]:

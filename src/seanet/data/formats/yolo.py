@@ -23,6 +23,17 @@ from seanet.errors import AnnotationError
 
 KEYS = ("train", "val", "test")
 FARTHEST = 2.0  # widths or heights; rows beyond are in pixels
+KEPT = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")  # of what YAML makes of plain words
+
+
+class _Texts(yaml.SafeLoader):
+    """Words without quotation marks stay the texts that they are: classes are called no, on, 007 and 1.10."""
+
+
+_Texts.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag in KEPT]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ def read_description(source: Path) -> Description:
     what = "YOLO's data.yaml, with names, train and val"
     text = read_text(file, what)
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Texts)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise AnnotationError(f"{file} is not YAML: expected {what}", file=file) from error
     if not isinstance(content, dict):
@@ -125,17 +136,16 @@ def _texts(value: object, key: str, description: Description) -> list[str]:
 
 
 def _names(value: object, description: Description) -> list[str]:
-    if isinstance(value, dict) and sorted(value, key=str) == sorted(range(len(value)), key=str):
-        value = [value[index] for index in range(len(value))]
-    if not isinstance(value, list) or not value or not all(isinstance(name, str | int | float) for name in value):
+    if isinstance(value, dict) and value.keys() == {str(index) for index in range(len(value))}:
+        value = [value[str(index)] for index in range(len(value))]
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
         # Lists are not shown: with YAML's aliases a few lines nest into more text than memory holds.
         shown = f"names numbered {', '.join(map(str, value))[:60]}" if isinstance(value, dict) else "no list of names"
         raise description.error(f"has {shown}: expected a list, or 0: NAME, 1: NAME, ...", "names")
-    names = [str(name) for name in value]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    if len(set(value)) < len(value):
+        twice = next(name for name in value if value.count(name) > 1)
         raise description.error(f"names the class {twice!r} twice: give each its own name", "names")
-    return names
+    return value
 
 
 def _pictures(description: Description, split: str) -> list[Path]:
