@@ -5,7 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
+
+# The same examples each time: what fails here fails for everybody.  Campaigns draw others (benchmarks/faults).
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 assert not any(name.partition(".")[0] == "seanet" for name in sys.modules), "seanet was imported before the hook"
 install_import_hook("seanet", "checking.checked")

@@ -9,12 +9,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from builders import batch_of, target
-from seanet import config, weights
+from seanet import config
 from seanet.backbone import Backbone, NormedPyramid, build_backbone
 from seanet.detector import build, count_parameters
 from seanet.errors import CheckpointError, UserError
 from seanet.recipes import recipe
 from seanet.settings import override
+from seanet.weights import start
 
 timm = pytest.importorskip("timm")
 SWIN = "timm/swin_tiny_patch4_window7_224"
@@ -150,9 +151,9 @@ def test_imagenet_weights_come_by_name(name, monkeypatch):
     settings = override(recipe("mask_rcnn_convnext_t"), [f"backbone.name={name}", "backbone.channels=16"])
     detector = build(settings, 2)
     with pytest.raises(UserError, match="--download"):
-        weights.load_start(detector, settings.backbone)
+        start.load_start(detector, settings.backbone)
     monkeypatch.setattr(timm, "create_model", fetched)
-    said = weights.load_start(detector, settings.backbone, download=True)
+    said = start.load_start(detector, settings.backbone, download=True)
     assert said == f"backbone: ImageNet weights of timm ({name.removeprefix('timm/')})"
     assert all((p == 0.25).all() for p in detector.backbone.body.parameters())
     assert not any((p == 0.25).all() for p in detector.backbone.fpn.parameters())
@@ -171,12 +172,12 @@ def test_a_file_of_timms_whole_network(name, unused, tmp_path, request):
     detector = build(settings, 2)
     file = replace(settings.backbone, weights=str(tmp_path / "whole.safetensors"))
     # A classifier, and where there is one its norm.
-    assert f"({unused} of its tensors not used)" in weights.load_start(detector, file)
+    assert f"({unused} of its tensors not used)" in start.load_start(detector, file)
     found = detector.backbone.body.network.state_dict()
     assert found.keys() == wanted.state_dict().keys()
     assert all(torch.equal(found[key], value) for key, value in wanted.state_dict().items())
     with pytest.raises(CheckpointError, match="not of this backbone"):
-        weights.load_start(build(recipe("mask_rcnn_lite"), 2), file)
+        start.load_start(build(recipe("mask_rcnn_lite"), 2), file)
 
 
 @pytest.mark.parametrize(
@@ -191,4 +192,4 @@ def test_weights_that_cannot_be_fetched(failure, monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", unreachable)
     with pytest.raises(UserError, match=f"could not be fetched .{failure}"):
-        weights.load_start(detector, settings.backbone, download=True)
+        start.load_start(detector, settings.backbone, download=True)

@@ -116,7 +116,7 @@ def test_synth_writes_into_new_folders_only(scenes):
 def test_conversions_look_first_where_they_will_write(scenes):
     file = scenes / "annotations" / "instances_val.json"
     for args in (("cityscapes", scenes, file), ("lvis", file, scenes, file)):
-        assert f"{file} is no folder" in seanet("data", "convert", *args, code=2).stderr
+        assert f"{file} is a file: name a folder" in seanet("data", "convert", *args, code=2).stderr
 
 
 @pytest.mark.parametrize(("size", "limit"), [(63, "64"), (4097, "4096")])
