@@ -185,7 +185,7 @@ BANNED = {
         "training/keeper.py"
     },  # Lightning's word for the whole state, written through seanet.checkpoint
     r"\btorch\.load\(": set(),
-    r"\byaml\.(load|unsafe_load|full_load)\(": set(),
+    r"\byaml\.(load|unsafe_load|full_load)\(": {"data/formats/yolo.py"},  # by a SafeLoader that knows fewer words
     r"(?<![\w.])(eval|exec)\(": set(),
     r"\bextractall\(": set(),
     r"^\s*(import|from) (c?[pP]ickle|dill|joblib|cloudpickle|marshal|shelve)\b": set(),

@@ -12,6 +12,7 @@ import random
 import shutil
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import short
@@ -54,11 +55,13 @@ def trial(start: short.Start, folder: Path, rng: random.Random, hang: bool) -> d
         shutil.rmtree(folder, ignore_errors=True)
         child = short.fork(short.training(start.data, folder, config, impatient), folder.with_suffix(".log"))
         began = time.monotonic()
-        done = disturbed(child, rng, start.seconds, signal.SIGSTOP if hang else signal.SIGKILL)
-        code = child.finish()
-        child.sweep()
-        if done:
+        if disturbed(child, rng, start.seconds, signal.SIGSTOP if hang else signal.SIGKILL):
             break
+        child.sweep()
+        with suppress(ChildProcessError):  # it had ended, and was waited for
+            os.waitpid(child.pid, 0)
+    code = child.finish()
+    child.sweep()
     found = {"hung": hang, "code": code, "seconds": round(time.monotonic() - began, 1)}
     if code:
         return found | {"equal": False, "said": child.text()[-2000:]}
