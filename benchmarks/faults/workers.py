@@ -66,7 +66,7 @@ def trial(start: short.Start, folder: Path, rng: random.Random, hang: bool) -> d
     if code:
         return found | {"equal": False, "said": child.text()[-2000:]}
     differs = short.compared(short.outcome(folder), start.expected)
-    said = [line for line in child.text().splitlines() if "worker" in line or "reader" in line]
+    said = [line for line in child.text().splitlines() if "reads images" in line]
     if not differs:
         shutil.rmtree(folder)
     return found | {"equal": not differs, "differs": differs, "said": " ".join(said)[:500]}
