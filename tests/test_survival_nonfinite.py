@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from seanet import checkpoint
 from seanet.cli import app
 from seanet.errors import CheckpointError, DivergenceError
-from seanet.training import nonfinite
+from seanet.training import nonfinite, train
 from seanet.training.replay import replay
-from survival import cut, undisturbed
-from test_train import Tiny, batches, config, go, losses, rows, same, weights
+from survival import cut, drawn, undisturbed
+from test_train import Tiny, batches, config, go, losses, rows, same, small, weights
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +156,17 @@ def test_a_replay_names_the_module_and_the_image(tmp_path, monkeypatch):
     assert shown.exit_code == 0
     assert "The first output that is not finite is that of conv." in shown.output
     assert "Images that bring it alone: with the ids 3." in shown.output
+
+
+def test_a_real_detector_is_replayed(tmp_path, tmp_path_factory):
+    """A rate that no network bears: after its first step weights are so large that losses or gradients overflow."""
+    reckless = small(lr=1e7, warmup=0, clip=None, accumulate=1, steps=4)
+    with pytest.raises(DivergenceError, match="of step 2 is not finite"):
+        train(reckless, tuple(drawn(tmp_path_factory)), tmp_path / "run", device="cpu", tensorboard=False)
+    account = replay(tmp_path / "run")
+    assert (account.reproduced, account.step, len(account.ids)) == (True, 2, 2)
+    assert account.images
+    assert account.module or account.gradient
 
 
 def test_nothing_to_replay(tmp_path, whole):

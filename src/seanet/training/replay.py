@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from seanet import checkpoint
 from seanet.config import Config
 from seanet.detector import build
 from seanet.errors import CheckpointError
+from seanet.execution import precise
 from seanet.training.nonfinite import PATTERN, read_bad
 from seanet.types import Batch
 
+ALL = "all parameters together, whose norm overflows"
 Build = Callable[[Config, int], nn.Module]
 
 
@@ -37,7 +39,7 @@ class Account:
     module: str = ""
     """The first module whose output is not finite, in the order of computation."""
     gradient: str = ""
-    """The parameter whose gradient is the first that is not finite, from the losses on."""
+    """The parameter whose gradient is the first that is not finite, from the losses on, or ``ALL``."""
     images: list[int] = field(default_factory=list)
     """Ids of the images that alone bring a loss or gradient that is not finite."""
 
@@ -57,12 +59,13 @@ def find_bad(path: Path) -> Path:
 
 
 def replay(path: Path, build: Build = build) -> Account:
-    """Make the kept step again, on the CPU, and look into it; nothing is changed."""
+    """Make the kept step again, on the CPU in the run's precision, and look into it; nothing is changed."""
     file = find_bad(path)
     weights, meta, state, parts = read_bad(file)
     detector = build(meta.config, len(meta.classes)).train()
     checkpoint.load_whole(detector, weights, file)
-    losses, module, gradient = _make(detector, parts)
+    precision = meta.config.train.precision
+    losses, module, gradient = _make(detector, parts, precision)
     bad = bool(module or gradient) or not all(map(math.isfinite, losses.values()))
     single = [one for part in parts for one in _singly(part)]
     return Account(
@@ -75,11 +78,11 @@ def replay(path: Path, build: Build = build) -> Account:
         next((name for name, value in weights.items() if not value.isfinite().all()), ""),
         module,
         gradient,
-        [one.ids[0] for one in single if one.ids and _spoils(detector, one)] if bad else [],
+        [one.ids[0] for one in single if one.ids and _spoils(detector, one, precision)] if bad else [],
     )
 
 
-def _make(detector: nn.Module, parts: list[Batch]) -> tuple[dict[str, float], str, str]:
+def _make(detector: nn.Module, parts: list[Batch], precision: str) -> tuple[dict[str, float], str, str]:
     """Losses, means over the parts; the first module and the first gradient that are not finite, or nothing."""
     buffers = {name: value.clone() for name, value in detector.named_buffers()}
     outputs, gradients, losses = [], [], []
@@ -93,14 +96,16 @@ def _make(detector: nn.Module, parts: list[Batch]) -> tuple[dict[str, float], st
                 hooks.callback(handle.remove)
         for part in parts:
             torch.manual_seed(part.seed)
-            found = detector(part)
+            with precise(precision, torch.device("cpu")):
+                found = detector(part)
             losses.append(found)
             torch.stack([value.reshape(()) for value in found.values()]).sum().div(len(parts)).backward()
+    norm = nn.utils.get_total_norm([p.grad for p in detector.parameters() if p.grad is not None])
     detector.zero_grad(set_to_none=True)
     for name, value in detector.named_buffers():
         value.copy_(buffers[name])
     means = {name: float(torch.stack([part[name].detach() for part in losses]).mean()) for name in losses[0]}
-    return means, (outputs or [""])[0], (gradients or [""])[0]
+    return means, (outputs or [""])[0], (gradients or [ALL * (not norm.isfinite())])[0]
 
 
 def _watch(found: list[str], name: str) -> Callable[..., None]:
@@ -130,8 +135,8 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(inner)
 
 
-def _spoils(detector: nn.Module, one: Batch) -> bool:
-    losses, module, gradient = _make(detector, [one])
+def _spoils(detector: nn.Module, one: Batch, precision: str) -> bool:
+    losses, module, gradient = _make(detector, [one], precision)
     return bool(module or gradient) or not all(map(math.isfinite, losses.values()))
 
 
@@ -139,8 +144,8 @@ def _singly(part: Batch) -> Iterator[Batch]:
     """Batches of one image each."""
     for i in range(len(part)):
         targets = part.targets and [part.targets[i]]
-        ids = part.ids and [part.ids[i]]
-        yield replace(part, images=part.images[i : i + 1], sizes=[part.sizes[i]], targets=targets, ids=ids)
+        ids, seeds = part.ids and [part.ids[i]], [part.own_seeds()[i]]
+        yield Batch(part.images[i : i + 1], [part.sizes[i]], targets, ids, seeds)
 
 
 def _sides(part: Batch, index: int) -> tuple[float, float] | None:
