@@ -1,5 +1,6 @@
 """Processes that read images and die or hang, and files that go away."""
 
+import multiprocessing
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ import pytest
 from seanet import checkpoint
 from seanet.data import feed
 from seanet.data.coco import find_split, read_coco
-from seanet.data.loader import EvalSet, TrainSet
+from seanet.data.loader import EvalSet, TrainSet, train_loader
 from seanet.data.synth import synthesise
 from seanet.errors import ImageError, WorkerError
 from seanet.evaluation.run import batches
@@ -40,6 +41,14 @@ class Dim(Tiny):
 def work(settings, scenes, out, evaluate=lambda detector: SCORE, **options):
     job = replace(coco_job(settings, *scenes), build=Dim, evaluate=evaluate)
     return run(settings, job, out, device="cpu", tensorboard=False, **options)
+
+
+def test_a_process_that_is_being_begun_has_not_ended(scenes):
+    """A signal that another has stopped may come in the midst of beginning it."""
+    readers = feed.Readers(train_loader(scenes[0], small().data, batch=1, workers=1))
+    readers.processes.append(multiprocessing.get_context().Process(target=print))
+    assert not readers.ended()
+    readers.close()
 
 
 def dying(monkeypatch, kind, place, image, times, how=signal.SIGKILL):

@@ -94,10 +94,11 @@ class Readers:
 
     def ended(self, seconds: float = 0) -> bool:
         """Whether a process has, or does within those seconds."""
-        if not self.processes:
+        begun = self._begun()
+        if not begun:
             return False
-        gone = connection.wait([process.sentinel for process in self.processes], seconds)
-        dead = [process for process in self.processes if process.sentinel in gone]
+        gone = connection.wait([process.sentinel for process in begun], seconds)
+        dead = [process for process in begun if process.sentinel in gone]
         for process in dead:
             process.join()
         if self.late:
@@ -113,7 +114,7 @@ class Readers:
             self._kill()  # what hangs cannot be asked to end
         self.batches = None  # asks them, unless an error on its way still holds the loader
         self._kill()
-        for process in self.processes:
+        for process in self._begun():
             process.join()
         atexit.unregister(self._leave)
         GATE.leave()
@@ -123,8 +124,12 @@ class Readers:
         self.close()
 
     def _kill(self) -> None:
-        for process in self.processes:
+        for process in self._begun():
             process.kill()
+
+    def _begun(self) -> list[Any]:
+        """Without one that is being begun just now: the signal of another may come in the midst of that."""
+        return [process for process in self.processes if _has_begun(process)]
 
     @contextmanager
     def _patient(self) -> Generator[None]:
@@ -202,6 +207,13 @@ def _recording(processes: list[Any]) -> Any:
 
     context.Process = recorded
     return context
+
+
+def _has_begun(process: Any) -> bool:
+    try:
+        return process.sentinel is not None
+    except ValueError:  # as multiprocessing says it
+        return False
 
 
 def _passes(loader: Loader) -> Iterator[Any]:
