@@ -7,7 +7,6 @@ twice; all follows from the seed alone.  Every case is converted in a process of
 then be read as COCO's format without a repair.  Linux only.
 """
 
-import argparse
 import json
 import re
 import resource
@@ -21,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from cases import command, progress
 from PIL import Image
 
 from seanet.data.checking.workers import Limits, Lost, each
@@ -234,25 +234,5 @@ def campaign(first: int, count: int, workers: int) -> dict[str, Any]:
     }
 
 
-def progress(done: int, total: int) -> None:
-    if done % -(-total // 10) == 0:
-        print(f"{done} of {total}", flush=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0, help="of the first case")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    found = campaign(args.seed, args.count, args.workers)
-    text = json.dumps(found, indent=1, ensure_ascii=False)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n")
-    raise SystemExit(bool(found["offending"]))
-
-
 if __name__ == "__main__":
-    main()
+    command(campaign, __doc__)

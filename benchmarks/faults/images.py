@@ -7,9 +7,7 @@ seed alone.  Every case is read in a process of its own limits.  A truncated fil
 was lost.  Linux only.
 """
 
-import argparse
 import io
-import json
 import resource
 import time
 import warnings
@@ -20,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from cases import command, progress
 from PIL import Image
 
 from seanet.data.checking.workers import Limits, Lost, each
@@ -217,25 +216,6 @@ def offending(seeds: range, kinds: list[tuple[int, int]], found: list[Outcome]) 
     ]
 
 
-def progress(done: int, total: int) -> None:
-    if done % -(-total // 10) == 0:
-        print(f"{done} of {total}", flush=True)
-
-
-def main() -> None:
-    warnings.simplefilter("ignore")  # of Pillow, about metadata
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0, help="of the first case")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    args = parser.parse_args()
-    found = campaign(args.seed, args.count, args.workers)
-    text = json.dumps(found, indent=1)
-    print(text)
-    args.out.write_text(text + "\n")
-    raise SystemExit(bool(found["offending"]))
-
-
 if __name__ == "__main__":
-    main()
+    warnings.simplefilter("ignore")  # of Pillow, about metadata
+    command(campaign, __doc__, Path(__file__).with_suffix(".json"))
