@@ -79,7 +79,8 @@ def test_scripts_take_the_options_that_are_named(line):
     file = script(next(word for word in words if ".py" in word))
     assert file.is_file()
     text = file.read_text(encoding="utf-8")
-    text += (SCRIPTS / "short.py").read_text(encoding="utf-8") if "short.options(" in text else ""
+    for shared, call in (("short.py", "short.options("), ("cases.py", "command(campaign")):
+        text += (SCRIPTS / shared).read_text(encoding="utf-8") if call in text else ""
     assert [option for option in options_in(words) if f'"{option}"' not in text] == []
 
 
