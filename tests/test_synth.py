@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seanet.data.synth import OUTLINES, Scene, render, synthesise
+from seanet.data.outlines import OUTLINES, coverage, pose
+from seanet.data.painting import paint
+from seanet.data.presets import BOUNDARY, CLASSES
+from seanet.data.scenes import Scene, render
+from seanet.data.synth import synthesise
 from seanet.errors import UserError
 
 PLAIN = Scene(textured=0, shadow=0, alike=0, blur=(0, 0), noise=(0, 0))
@@ -63,7 +67,7 @@ def test_files_agree_with_pycocotools(folder):
 
 def test_every_class_appears(folder):
     data = contents(folder)
-    assert [c["name"] for c in data["categories"]] == list(Scene().classes) == list(OUTLINES)
+    assert [c["name"] for c in data["categories"]] == list(Scene().classes)
     assert {a["category_id"] for a in data["annotations"]} == {c["id"] for c in data["categories"]}
     assert len({a["id"] for a in data["annotations"]}) == len(data["annotations"])
 
@@ -88,6 +92,57 @@ def test_every_object_stays_visible():
         assert set(np.unique(made.owner)) == set(range(len(made.labels) + 1))
 
 
+def test_the_benchmark_names_the_failure_of_each_image(tmp_path):
+    data = contents(synthesise(tmp_path / "set", 9, size=96, val=0, preset="boundary"))
+    kinds = ["none", "box", "blur", "clutter"]
+    assert [record["failure"] for record in data["images"]] == [kinds[i % 4] for i in range(9)]
+    assert [c["name"] for c in data["categories"]] == list(CLASSES) == list(OUTLINES)
+
+
+@pytest.mark.parametrize("label", OUTLINES)
+def test_outlines_cover_what_their_rings_enclose(label):
+    """The area by the shoelace formula, holes taken off, is that of the pixels; a crossing outline would lose some."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        rings = pose(rng, OUTLINES[label](rng), 120.0, (0.6, 1.0))
+        x, y, cover = coverage(rings)
+        areas = [abs(ring[:, 0] @ np.roll(ring[:, 1], -1) - ring[:, 1] @ np.roll(ring[:, 0], -1)) / 2 for ring in rings]
+        assert cover.sum() == pytest.approx(areas[0] - sum(areas[1:]), rel=0.07)  # Pillow fills the rim too
+        low, high = rings[0].min(0), rings[0].max(0)
+        assert (high - low).max() == pytest.approx(120)
+        assert (x, y) == tuple(np.floor(low).astype(int))
+        assert cover.shape[::-1] == tuple(np.ceil(high) - (x, y))
+
+
+def test_soft_boundaries_are_soft_where_the_mask_ends():
+    """Half of the object's colour at the mask's boundary, all inside, none outside; hard ones jump."""
+    cover = np.zeros((60, 60), np.float32)
+    cover[:, :30] = 1
+    profiles = {}
+    for soft in (0.0, 3.0):
+        canvas = np.zeros((3, 60, 60), np.float32)
+        paint(np.random.default_rng(0), canvas, cover, 0, 0, np.full(3, 200, np.float32), 0.0, 0.0, soft)
+        profiles[soft] = canvas[0, 25:35].mean(0) / canvas[0, 25:35, :15].mean()
+    for soft, edge in profiles.items():
+        assert edge[29] + edge[30] == pytest.approx(1, abs=0.1)
+        assert edge[20] == pytest.approx(1, abs=0.1)
+        assert edge[39] < 0.02
+        assert (0.2 < edge[31] < 0.45) == (soft > 0)
+
+
+def test_each_failure_is_what_its_name_says():
+    made = {scene.failure: [render("val", i, 160, scene=scene) for i in range(8)] for scene in BOUNDARY}
+    count = {kind: np.mean([len(m.labels) for m in images]) for kind, images in made.items()}
+    assert count["clutter"] > 1.5 * count["none"]
+    side = {
+        k: np.mean([np.sqrt((m.owner == n + 1).sum()) for m in ms for n in range(len(m.labels))])
+        for k, ms in made.items()
+    }
+    assert side["box"] > side["clutter"]
+    detail = {k: np.mean([np.abs(np.diff(m.image.astype(int), 2, 0)).mean() for m in ms]) for k, ms in made.items()}
+    assert detail["blur"] < 0.8 * detail["none"]
+
+
 def test_photographs_as_ground(tmp_path):
     Image.fromarray(np.full((90, 120, 3), (10, 200, 30), np.uint8)).save(tmp_path / "a.png")
     made = render("val", 0, size=96, scene=PLAIN, photographs=(tmp_path / "a.png",))
@@ -103,8 +158,8 @@ def test_mistakes_name_what_is_wrong(folder, tmp_path):
         synthesise(tmp_path / "a", 1, val=-1)
     with pytest.raises(UserError, match="64 to 4096"):
         synthesise(tmp_path / "a", 1, size=10)
-    with pytest.raises(UserError, match="zebra"):
-        synthesise(tmp_path / "a", 1, scene=Scene(classes=("ring", "zebra")))
+    with pytest.raises(UserError, match="shapes, boundary; got zebra"):
+        synthesise(tmp_path / "a", 1, preset="zebra")
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="no photographs"):
         synthesise(tmp_path / "a", 1, backgrounds=tmp_path / "none")

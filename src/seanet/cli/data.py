@@ -20,6 +20,9 @@ def data_root() -> None:
 @data_app.command()
 def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.")],
+    preset: Annotated[
+        str, typer.Option(help="shapes, or boundary: thin far parts, soft boundaries, crowds of like colour.")
+    ] = "shapes",
     images: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 200,
     val: Annotated[int | None, typer.Option(min=0, help="Images to evaluate on.  [a fifth as many]")] = None,
     size: Annotated[int, typer.Option(min=64, max=4096, help="Pixels a side.")] = 256,
@@ -33,6 +36,6 @@ def synth(
     from seanet.data.synth import synthesise
 
     folder = synthesise(
-        out, images, size, seed, val, backgrounds=backgrounds, workers=workers, progress=counter("drawn")
+        out, images, size, seed, val, preset, backgrounds=backgrounds, workers=workers, progress=counter("drawn")
     )
     print(f"{folder}: train with  seanet train seanet_lite --data {folder}")

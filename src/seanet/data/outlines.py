@@ -70,29 +70,88 @@ def _blob(rng: Rng) -> Outline:
     return [_polar(1 + (strength * np.cos(angle[:, None] * waves + phase)).sum(1))]
 
 
-OUTLINES = {"ring": _ring, "star": _star, "fork": _fork, "crescent": _crescent, "blob": _blob}
+def _spider(rng: Rng) -> Outline:
+    """A small body with five to eight long thin legs, each bent once."""
+    legs = int(rng.integers(5, 9))
+    body, thick, bend = rng.uniform(0.24, 0.34), rng.uniform(0.045, 0.075), rng.uniform(-0.3, 0.3)
+    points = []
+    for k in range(legs):
+        at = (k + rng.uniform(-0.2, 0.2)) * 2 * np.pi / legs
+        points.append(_leg(at, bend, body, rng.uniform(0.8, 1.0), thick))
+        rest = np.linspace(at, at + 2 * np.pi / legs, 6)[2:-1]
+        points.append(body * np.stack([np.cos(rest), np.sin(rest)], 1))
+    return [np.concatenate(points)]
 
 
-def pose(rng: Rng, outline: Outline, side: float) -> Outline:
+def _leg(at: float, bend: float, body: float, reach: float, thick: float) -> np.ndarray:
+    """(5, 2) one side up and the other down, ``thick`` across; from the body's rim at the angle ``at``."""
+    knee, tip = at, at + bend
+    along = np.array([math.cos(knee), math.sin(knee)])
+    across = np.array([-along[1], along[0]]) * thick / 2
+    end = reach * np.array([math.cos(tip), math.sin(tip)])
+    half = (body + 0.45 * (reach - body)) * along
+    root = 0.97 * body * along
+    return np.stack([root - across, half - across, end, half + across, root + across])
+
+
+def _tadpole(rng: Rng) -> Outline:
+    """A round body and a long, thin, waving tail that ends in a tip."""
+    body, thick, length = rng.uniform(0.28, 0.4), rng.uniform(0.09, 0.14), rng.uniform(1.2, 1.7)
+    wave, phase = rng.uniform(0.08, 0.22), rng.uniform(0, 2 * np.pi)
+    s = np.linspace(0, 1, 28)
+    middle = wave * (np.sin(phase + 5 * s) - math.sin(phase)) * np.minimum(3 * s, 1)
+    half = thick / 2 * (1 - 0.75 * s)
+    begin = math.asin(thick / 2 / body)
+    x = body * math.cos(begin) + length * s
+    arc = np.linspace(begin, 2 * np.pi - begin, 48)
+    round_body = body * np.stack([np.cos(arc), np.sin(arc)], 1)
+    return [np.concatenate([round_body, np.stack([x, middle - half], 1), np.stack([x, middle + half], 1)[::-1]])]
+
+
+def _frame(rng: Rng) -> Outline:
+    """A rounded rectangle with two or three windows."""
+    windows, bar, high = int(rng.integers(2, 4)), rng.uniform(0.1, 0.17), rng.uniform(0.5, 0.8)
+    angle = np.arange(96) * (2 * np.pi / 96)
+    turn = np.stack([np.cos(angle), np.sin(angle)], 1)
+    outer = np.sign(turn) * np.abs(turn) ** 0.4 * (1.0, high)
+    wide = (2 - bar * (windows + 1)) / windows
+    holes = []
+    for k in range(windows):
+        left, top = -1 + bar + k * (wide + bar), -high + bar * 1.2
+        x, y = (left, left + wide), (top, -top)
+        holes.append(np.array([(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1])]) * 0.92)
+    return [outer, *holes]
+
+
+OUTLINES = {
+    "ring": _ring,
+    "star": _star,
+    "fork": _fork,
+    "crescent": _crescent,
+    "blob": _blob,
+    "spider": _spider,
+    "tadpole": _tadpole,
+    "frame": _frame,
+}
+
+
+def pose(rng: Rng, outline: Outline, side: float, squeeze: tuple[float, float]) -> Outline:
     """Squeeze, turn and scale so that the longer side of the upright box is ``side`` pixels; centre at the origin."""
-    turn, squeeze = rng.uniform(0, 2 * np.pi), rng.uniform(0.72, 1.0)
+    turn, narrow = rng.uniform(0, 2 * np.pi), rng.uniform(*squeeze)
     c, s = math.cos(turn), math.sin(turn)
-    posed = [(ring * (squeeze, 1.0)) @ np.array([[c, s], [-s, c]]) for ring in outline]
+    posed = [(ring * (narrow, 1.0)) @ np.array([[c, s], [-s, c]]) for ring in outline]
     low, high = posed[0].min(0), posed[0].max(0)
     return [(ring - (low + high) / 2) * (side / (high - low).max()) for ring in posed]
 
 
-def coverage(outline: Outline, centre: np.ndarray, size: int) -> tuple[int, int, np.ndarray]:
-    """Corner x, y and (h, w) float32 share of each pixel that the outline covers, cut to the image."""
-    low = np.maximum(np.floor(outline[0].min(0) + centre).astype(int), 0)
-    high = np.minimum(np.ceil(outline[0].max(0) + centre).astype(int), size)
-    w, h = np.maximum(high - low, 0)
-    if w == 0 or h == 0:
-        return 0, 0, np.zeros((0, 0), np.float32)
-    fine = Image.new("L", (int(w) * SAMPLES, int(h) * SAMPLES))
+def coverage(outline: Outline) -> tuple[int, int, np.ndarray]:
+    """Corner x, y and (h, w) float32 share of each pixel that the outline covers."""
+    low = np.floor(outline[0].min(0)).astype(int)
+    w, h = (np.ceil(outline[0].max(0)).astype(int) - low).tolist()
+    fine = Image.new("L", (w * SAMPLES, h * SAMPLES))
     pen = ImageDraw.Draw(fine)
     for hole, ring in enumerate(outline):
         # Pillow's pixel i is centred on i, so half a sample off our i..i+1.
-        points = (ring + centre - low) * SAMPLES - 0.5
+        points = (ring - low) * SAMPLES - 0.5
         pen.polygon(points.ravel().tolist(), fill=0 if hole else 255)
     return int(low[0]), int(low[1]), np.asarray(fine.reduce(SAMPLES), np.float32) / 255

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -16,7 +16,7 @@ import numpy as np
 from faster_coco_eval.core import mask as codec
 from PIL import Image
 
-from seanet.data.outlines import OUTLINES
+from seanet.data.presets import PRESETS
 from seanet.data.scenes import SPLITS, Scene, render
 from seanet.errors import UserError
 
@@ -32,7 +32,7 @@ def synthesise(
     size: int = 256,
     seed: int = 0,
     val: int | None = None,
-    scene: Scene | None = None,
+    preset: str = "shapes",
     backgrounds: Path | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -40,18 +40,20 @@ def synthesise(
     """Write ``annotations/instances_{train,val}.json``, ``train/`` and ``val/`` into a new or empty folder.
 
     ``images`` are for training, ``val`` (None: a fifth as many) for validation.  Image i of a split depends on the
-    seed, the split and i alone, so a larger set begins with the smaller one.  ``backgrounds`` is a folder of
+    seed, the split and i alone, so a larger set begins with the smaller one.  ``preset`` names the scenes
+    (``data.presets``); where these have a failure, each image's entry names its own.  ``backgrounds`` is a folder of
     photographs to use as ground.  ``workers`` are processes (None: one for each core if there is enough to do).
     ``progress`` hears (done, total).  The folder appears complete or not at all; its absolute path comes back.
     """
-    out, scene = Path(out).resolve(), scene or Scene()
+    out = Path(out).resolve()
     counts = {"train": images, "val": max(1, round(images / 5)) if val is None else val}
-    _check(out, counts, size, scene)
-    draw = partial(_encoded, size=size, seed=seed, scene=scene, photographs=_photographs(backgrounds))
+    _check(out, counts, size, preset)
+    scenes = PRESETS[preset]
+    draw = partial(_encoded, size=size, seed=seed, scenes=scenes, photographs=_photographs(backgrounds))
     new, unfinished = not out.exists(), out / ".unfinished"
     try:
         unfinished.mkdir(parents=True)
-        _write(unfinished, counts, scene, size, draw, workers, progress)
+        _write(unfinished, counts, scenes, size, draw, workers, progress)
         for part in (*SPLITS, "annotations"):
             os.replace(unfinished / part, out / part)
     finally:
@@ -61,7 +63,7 @@ def synthesise(
     return out
 
 
-def _check(out: Path, counts: dict[str, int], size: int, scene: Scene) -> None:
+def _check(out: Path, counts: dict[str, int], size: int, preset: str) -> None:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} is not empty; name a new or empty folder for the synthetic data set.", file=out)
     if counts["train"] < 1 or counts["val"] < 0:
@@ -69,9 +71,13 @@ def _check(out: Path, counts: dict[str, int], size: int, scene: Scene) -> None:
         raise UserError(f"A data set needs {wanted}, got {counts}.", field="images", value=counts)
     if not 64 <= size <= 4096:
         raise UserError(f"Images can have 64 to 4096 pixels a side, got {size}.", field="size", value=size)
-    if not scene.classes or (unknown := set(scene.classes) - set(OUTLINES)):
-        wrong = ", ".join(sorted(unknown)) if scene.classes else "none"
-        raise UserError(f"Known classes are {', '.join(OUTLINES)}; got {wrong}.", field="classes", value=wrong)
+    if preset not in PRESETS:
+        raise UserError(f"Known presets are {', '.join(PRESETS)}; got {preset}.", field="preset", value=preset)
+
+
+def _classes(scenes: Sequence[Scene]) -> list[str]:
+    """Each class once, in order."""
+    return list(dict.fromkeys(name for scene in scenes for name in scene.classes))
 
 
 def _photographs(folder: Path | None) -> tuple[Path, ...]:
@@ -86,7 +92,7 @@ def _photographs(folder: Path | None) -> tuple[Path, ...]:
 def _write(
     root: Path,
     counts: dict[str, int],
-    scene: Scene,
+    scenes: Sequence[Scene],
     size: int,
     draw: Draw,
     workers: int | None,
@@ -101,12 +107,14 @@ def _write(
             name = f"{index:06d}.jpg"
             (root / split / name).write_bytes(data)
             records.append({"id": index + 1, "file_name": name, "width": size, "height": size})
+            if failure := scenes[index % len(scenes)].failure:
+                records[-1]["failure"] = failure
             for one in found:
                 annotations.append({"id": len(annotations) + 1, "image_id": index + 1, **one})
             done += 1
             if progress:
                 progress(done, total)
-        categories = [{"id": k, "name": name, "supercategory": "shape"} for k, name in enumerate(scene.classes, 1)]
+        categories = [{"id": k, "name": name, "supercategory": "shape"} for k, name in enumerate(_classes(scenes), 1)]
         contents = {"info": {"description": f"Synthetic scenes, {split}"}, "licenses": [], "images": records}
         contents |= {"annotations": annotations, "categories": categories}
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(contents))
@@ -125,21 +133,24 @@ def _in_order(draw: Callable[[int], Drawn], count: int, workers: int | None) -> 
             yield from pool.map(draw, range(begin, min(begin + 64 * workers, count)), chunksize=8)
 
 
-def _encoded(split: str, index: int, size: int, seed: int, scene: Scene, photographs: tuple[Path, ...]) -> Drawn:
+def _encoded(
+    split: str, index: int, size: int, seed: int, scenes: Sequence[Scene], photographs: tuple[Path, ...]
+) -> Drawn:
     """The bytes of an image file and its annotations, less their ids."""
-    made = render(split, index, size, seed, scene, photographs)
+    made = render(split, index, size, seed, scenes[index % len(scenes)], photographs)
     file = io.BytesIO()
     Image.fromarray(made.image).save(file, "JPEG", quality=95, subsampling=0)
-    found = []
-    for k, label in enumerate(made.labels, 1):
-        rle = codec.encode(np.asfortranarray(made.owner == k).view(np.uint8))
-        found.append(
-            {
-                "category_id": scene.classes.index(label) + 1,
-                "segmentation": {"size": [size, size], "counts": rle["counts"].decode("ascii")},
-                "area": int(codec.area(rle)),
-                "bbox": [int(v) for v in codec.toBbox(rle)],
-                "iscrowd": 0,
-            }
-        )
+    numbers = np.arange(1, len(made.labels) + 1, dtype=np.int16)[:, None, None]
+    masks = (np.ascontiguousarray(made.owner.T) == numbers).view(np.uint8)  # columns first, as run lengths are
+    codes, classes = codec.encode(masks.transpose(2, 1, 0)), _classes(scenes)
+    found = [
+        {
+            "category_id": classes.index(label) + 1,
+            "segmentation": {"size": [size, size], "counts": rle["counts"].decode("ascii")},
+            "area": int(codec.area(rle)),
+            "bbox": [int(v) for v in codec.toBbox(rle)],
+            "iscrowd": 0,
+        }
+        for label, rle in zip(made.labels, codes, strict=True)
+    ]
     return file.getvalue(), found
