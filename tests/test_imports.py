@@ -61,6 +61,7 @@ WITHOUT_TORCH += [
     for name in ("coco", "columns", "packed", "runs", "rims", "matching", "boundary", "pairs", "assess", "results")
 ]
 WITHOUT_TORCH += ["data.folders", "data.images", "data.split", "data.stats"]
+WITHOUT_TORCH += ["data.groups", "evaluation.groups"]
 WITHOUT_TORCH += ["data.entries", "data.crossings", "data.loops", "data.plain", "data.single"]
 WITHOUT_TORCH += ["bench.contenders"]
 

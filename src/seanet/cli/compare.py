@@ -8,6 +8,7 @@ import typer
 
 from seanet.cli.app import app
 from seanet.cli.options import (
+    By,
     Compile,
     Data,
     Device,
@@ -40,6 +41,7 @@ def compare(
     device: Device = None,
     precision: Precision = None,
     compile_: Compile = False,
+    by: By = None,
     images: Annotated[int, typer.Option(metavar="N", min=0, help="Objects shown in pictures.")] = 12,
     resamples: Annotated[
         int, typer.Option(metavar="N", min=100, max=100_000, help="Draws of the images, for intervals.")
@@ -61,9 +63,12 @@ def compare(
         raise UserError("all models are files of results: --device, --precision and --compile are for checkpoints")
     require_place(out, "--out")
     from seanet.data.coco import read_coco
+    from seanet.data.groups import read_groups
     from seanet.evaluation.compare import compare as measure
+    from seanet.evaluation.groups import compare_groups
     from seanet.report.comparison import lines, write_comparison
 
+    groups = {} if by is None else read_groups(files[0], by)
     found = measure(
         read_coco(*files),
         models,
@@ -76,6 +81,8 @@ def compare(
         say=say,
     )
     found = replace(found, notes=(*found.notes, *reservations(found.data.file)))
+    if by is not None:
+        found = replace(found, by=compare_groups(found, by, groups))
     written = write_comparison(out, found, images)
     for reason in written.unreadable:
         say(f"not shown: {reason}")

@@ -44,6 +44,13 @@ MaxDetections = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Detections of an image that count.  [as the model has it; 100 of results]"),
 ]
+By = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="Each group of images on its own too: those that agree in a key of their entries, such as site.",
+    ),
+]
 Device = Annotated[
     str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.  [cuda where there is one, else cpu]")
 ]

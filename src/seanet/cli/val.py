@@ -2,8 +2,9 @@
 
 import gc
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ from seanet.cli.app import app
 from seanet.cli.options import (
     LIMIT,
     MEASURED,
+    By,
     Compile,
     Data,
     Device,
@@ -30,7 +32,11 @@ from seanet.cli.options import (
 )
 from seanet.config import Execution
 from seanet.errors import UserError
+from seanet.report.groups import group_table
 from seanet.report.text import table
+
+if TYPE_CHECKING:
+    from seanet.data.coco import CocoData
 
 
 @app.command()
@@ -48,6 +54,7 @@ def val(
     ] = False,
     results: Annotated[Path | None, typer.Option(metavar="JSON", help="Write the detections as COCO results.")] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="The numbers of each class too.")] = False,
+    by: By = None,
     set_: Set = None,
     device: Device = None,
     precision: Precision = None,
@@ -67,28 +74,55 @@ def val(
         if set_ or device or precision or compile_ or results or fixed:
             options = "--set, --device, --precision, --compile, --results and --fixed-boxes"
             raise UserError(f"{model} holds results: {options} are for checkpoints")
-        found = score_file(model, files, max_detections or LIMIT, boundary)
+        found = score_file(model, files, max_detections or LIMIT, boundary, by)
     elif fixed:
-        if results or max_detections or per_class or not boundary:
-            options = "--results, --max-detections, --per-class and --no-boundary"
+        if results or max_detections or per_class or by is not None or not boundary:
+            options = "--results, --max-detections, --per-class, --by and --no-boundary"
             raise UserError(f"with --fixed-boxes nothing is detected: leave out {options}")
         return in_true_boxes(model, files, set_ or [], device, how, json_)
     else:
-        found = run_model(model, files, max_detections, boundary, results, set_ or [], device, how)
-    return emit(found, json_, table(found, per_class))
+        found = run_model(model, files, max_detections, boundary, by, results, set_ or [], device, how)
+    text = table(found, per_class)
+    return emit(found, json_, text if by is None else f"{text}\n\n{group_table(found['by'])}")
 
 
-def score_file(file: Path, data: Files, limit: int, boundary: bool) -> dict[str, Any]:
+def score_file(file: Path, data: Files, limit: int, boundary: bool, by: str | None) -> dict[str, Any]:
     from seanet.data.coco import read_coco
     from seanet.evaluation.assess import measure_results
     from seanet.evaluation.results import read_results
 
     gc.disable()  # a million small objects that are all needed: looking through them again and again costs a sixth
     try:
+        groups = groups_by(by, data)
         truth = read_coco(*data)
-        return measure_results(truth, read_results(file, truth), limit, boundary)
+        entries = read_results(file, truth)
+        found = measure_results(truth, entries, limit, boundary)
+        return found | each_group(by, groups, truth, entries, limit, boundary)
     finally:
         gc.enable()
+
+
+def groups_by(key: str | None, data: Files) -> Mapping[str, Collection[int]]:
+    """None without a key."""
+    from seanet.data.groups import read_groups
+
+    return {} if key is None else read_groups(data[0], key)
+
+
+def each_group(
+    key: str | None,
+    groups: Mapping[str, Collection[int]],
+    truth: "CocoData",
+    entries: list[dict],
+    limit: int,
+    boundary: bool,
+) -> dict[str, Any]:
+    """What is said of groups beside the metrics of all images: nothing without a key."""
+    from seanet.evaluation.groups import measure_groups
+
+    return (
+        {} if key is None else {"by": {"key": key, "groups": measure_groups(truth, entries, groups, limit, boundary)}}
+    )
 
 
 def in_true_boxes(
@@ -111,12 +145,15 @@ def run_model(
     data: Files,
     limit: int | None,
     boundary: bool,
+    by: str | None,
     results: Path | None,
     changes: list[str],
     device: str | None,
     how: Execution,
 ) -> dict[str, Any]:
     from seanet.data.coco import read_coco
+
+    groups = groups_by(by, data)
     from seanet.evaluation.run import evaluate
     from seanet.predict import load
 
@@ -132,4 +169,4 @@ def run_model(
         from seanet.report.files import write_whole
 
         write_whole(results, json.dumps(entries).encode())
-    return found
+    return found | each_group(by, groups, truth, entries, model.config.detections.limit, boundary)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from seanet.evaluation.boundary import NAMES
 from seanet.evaluation.coco import RANGES
 from seanet.evaluation.results import read_results
 from seanet.evaluation.sizes import hits_by_size
+
+if TYPE_CHECKING:
+    from seanet.evaluation.groups import Groups
 
 KINDS = {"bbox": "Boxes", "segm": "Masks", "boundary": "Boundaries (Boundary IoU)"}
 BANDS = {
@@ -87,6 +90,7 @@ class Comparison:
     resamples: int
     seed: int
     notes: tuple[str, ...]
+    by: "Groups | None" = None
 
     @cached_property
     def row(self) -> dict[str, Row]:
@@ -98,6 +102,7 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """The numbers of the page: metrics, differences with their intervals, sources."""
+        by = {} if self.by is None else {"by": self.by.as_json()}
         return {
             "data": {
                 "file": str(self.data.file),
@@ -112,7 +117,8 @@ class Comparison:
                 | {"left_out": c.left_out, "metrics": c.assessment.metrics}
                 for c in self.contenders
             ],
-            "figures": {row.key: _figure(row) for row in self.rows},
+            "figures": {row.key: figure_of(row) for row in self.rows},
+            **by,
             "resamples": self.resamples,
             "seed": self.seed,
             "notes": list(self.notes),
@@ -189,12 +195,12 @@ def figures(data: CocoData, assessments: Sequence[Assessment], weights: np.ndarr
         for name in ("AP", "AP50", "AP75", *(("APs", "APm", "APl") if kind == "segm" else ())):
             values = [_number(a.metrics[kind][name]) for a in assessments]
             drawn = [p[f"{kind}/{name}"] for p in precision]
-            rows.append(_row(f"{kind}/{name}", group, name, "share", 1, values, drawn))
+            rows.append(make_row(f"{kind}/{name}", group, name, "share", 1, values, drawn))
     ones = np.ones((1, weights.shape[1]), np.int32)
     image, columns = assessments[0].pairs.image, _each(assessments, lambda a: _columns(a, assessments))
     once, often = [means(c, image, ones)[0] for c in columns], [means(c, image, weights) for c in columns]
     for i, (key, group, name, unit, better) in enumerate(_names()):
-        rows.append(_row(key, group, name, unit, better, [v[i] for v in once], [d[:, i] for d in often]))
+        rows.append(make_row(key, group, name, unit, better, [v[i] for v in once], [d[:, i] for d in often]))
     return rows
 
 
@@ -262,7 +268,10 @@ def _columns(assessment: Assessment, everyone: Sequence[Assessment]) -> np.ndarr
     return np.concatenate([at_recall(assessment), pairs.trimap, shared, pairs.band_iou, pairs.boundary_f, single], 1)
 
 
-def _row(key, group, name, unit, better, values, drawn) -> Row:
+def make_row(
+    key: str, group: str, name: str, unit: str, better: int, values: Sequence[float], drawn: Sequence[np.ndarray]
+) -> Row:
+    """Of each model's value, and what it was in each draw (B,)."""
     changes = [Change(v - values[0], *interval(d - drawn[0])) for v, d in zip(values[1:], drawn[1:], strict=True)]
     return Row(key, group, name, unit, better, tuple(map(float, values)), tuple(changes))
 
@@ -276,7 +285,8 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-def _figure(row: Row) -> dict[str, Any]:
+def figure_of(row: Row) -> dict[str, Any]:
+    """For JSON."""
     differences = [{"by": c.by, "low": c.low, "high": c.high, "excludes_zero": c.sure} for c in row.changes]
     return {"unit": row.unit, "values": list(row.values), "differences": differences}
 

@@ -20,7 +20,7 @@ from seanet.errors import ImageError
 from seanet.evaluation.assess import RANGES, Assessment
 from seanet.evaluation.bootstrap import RECALLS, curve
 from seanet.evaluation.boundary import NAMES, band
-from seanet.evaluation.compare import BANDS, Change, Comparison, Contender, Row, by_class, by_size
+from seanet.evaluation.compare import BANDS, FEW, Change, Comparison, Contender, Row, by_class, by_size
 from seanet.evaluation.packed import pack_rle
 from seanet.report.cases import (
     ADDED,
@@ -88,6 +88,8 @@ def write_comparison(path: Path | str, comparison: Comparison, images: int = 12)
         headlines=[(TITLES[key], _cells(comparison.row[key])) for key in HEADLINES],
         groups=_groups(comparison, folded=False),
         folded=_groups(comparison, folded=True),
+        few=FEW,
+        by_group=[(title, [(row.name, _cells(row)) for row in rows]) for title, rows in _by_group(comparison)],
         charts=[Markup(chart) for chart in charts(comparison, named)],
         class_charts=[Markup(chart) for chart in class_charts(table, list(named), shown_width(comparison))],
         classes=_classes(table),
@@ -107,11 +109,30 @@ def lines(comparison: Comparison) -> str:
     text = [f"{letter}  {c.name}  ({c.path})" for letter, c in zip(letters, comparison.contenders, strict=True)]
     text += ["", " " * 14 + "".join(f"{letter:>8}" for letter in letters)]
     for key in HEADLINES:
-        row = comparison.row[key]
-        text.append(f"{TITLES[key]:<14}" + "".join(f"{_number(value, row.unit):>8}" for value in row.values))
-        for letter, cell in zip(letters[1:], _cells(row)["changes"], strict=True):
-            text.append(f"  {letter} - A  {cell.value}  ({cell.interval})  {cell.verdict}".rstrip())
+        text += _row_lines(TITLES[key], comparison.row[key], letters)
+    for title, rows in _by_group(comparison):
+        text += ["", title, *(line for row in rows for line in _row_lines(row.name, row, letters))]
     return "\n".join([*text, *(f"note: {note}" for note in comparison.notes)])
+
+
+def _row_lines(title: str, row: Row, letters: Sequence[str]) -> Iterator[str]:
+    yield f"{title:<14}" + "".join(f"{_number(value, row.unit):>8}" for value in row.values)
+    for letter, cell in zip(letters[1:], _cells(row)["changes"], strict=True):
+        yield f"  {letter} - A  {cell.value}  ({cell.interval})  {cell.verdict}".rstrip()
+
+
+def _by_group(comparison: Comparison) -> list[tuple[str, tuple[Row, ...]]]:
+    """Titled rows of each group of images; none if nobody asked for groups."""
+    if comparison.by is None:
+        return []
+    return [
+        (f"{comparison.by.key} {g.name}: {_counted(g.images, 'image')}, {_counted(g.objects, 'object')}", g.rows)
+        for g in comparison.by.groups
+    ]
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number:,} {word}" + "s" * (number != 1)
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, str]]:
