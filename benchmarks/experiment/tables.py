@@ -1,0 +1,142 @@
+"""Tables of the results page, in Markdown.  AP and shares of bands are in percent."""
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import fmean, stdev
+
+from experiment.differences import ENOUGH, PROFILE
+from experiment.evidence import ALL, Difference, Evidence
+from experiment.rows import Row
+from experiment.verdicts import SURE, verdict
+
+from seanet.papers import TABLES
+
+NAMES = {
+    "segm/AP": "mask AP",
+    "segm/AP50": "mask AP50",
+    "segm/AP75": "mask AP75",
+    "bbox/AP": "box AP",
+    "bbox/AP50": "box AP50",
+    "bbox/AP75": "box AP75",
+    "boundary/AP": "boundary AP",
+    "boundary/AP75": "boundary AP75",
+    "TA@R/1px": "TA@R, 1 px",
+    "TA@R/3px": "TA@R, 3 px",
+    "TA@R/8px": "TA@R, 8 px",
+    "TA/1px": "TA, 1 px",
+    "TA/3px": "TA, 3 px",
+    "TA/8px": "TA, 8 px",
+    "band_iou/3px": "band IoU, 3 px",
+    "boundary_f/1px": "boundary F, 1 px",
+    "boundary_f/3px": "boundary F, 3 px",
+    "found": "objects found",
+}
+SHORT = ("segm/AP", "segm/AP75", "bbox/AP", "boundary/AP", "TA@R/3px")
+BY_FAILURE = ("segm/AP", "segm/AP75", "bbox/AP", "boundary/AP", "TA@R/1px", "TA@R/3px", "TA@R/8px")
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A table whose first ``left`` columns are words."""
+    rule = ["---"] * left + ["---:"] * (len(head) - left)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}" if math.isfinite(value) else "-"
+
+
+def level(values: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds; of one seed its value, marked."""
+    if not values:
+        return "-"
+    return f"{percent(fmean(values))} ± {percent(stdev(values))}" if len(values) > 1 else f"{percent(values[0])} ¹"
+
+
+def change(found: Difference | None, sure: bool = False) -> str:
+    """A difference and its interval: [of images and seeds] or (of images alone); bold where it is sure."""
+    if found is None or not math.isfinite(found.by):
+        return "-"
+    low, high = (signed(end) for end in found.interval)
+    text = f"{signed(found.by)} [{low}, {high}]" if found.both else f"{signed(found.by)} ({low}, {high})"
+    return f"**{text}**" if sure else text
+
+
+def signed(value: float) -> str:
+    """In percent points, with a true minus; what rounds to nothing has no sign."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
+
+
+def main_table(evidence: Evidence, row: str, against: str) -> str:
+    """Every figure of two rows, their difference, and the paper's with ResNet-101."""
+    head = ["figure", f"`{against}`", f"`{row}`", "difference, 95 %", "each seed", "verdict", "paper, R101"]
+    lines = []
+    for key, name in NAMES.items():
+        found, said = evidence.difference(row, against, key), verdict(evidence, row, against, key)
+        each = ", ".join(map(signed, found.each)) if found else "-"
+        levels = [level(evidence.values(r, key)) for r in (against, row)]
+        lines.append([name, *levels, change(found, said in SURE), each, said, of_paper(2, row, against, key)])
+    return markdown(head, lines)
+
+
+def profile_table(evidence: Evidence, row: str, against: str) -> str:
+    """Differences of mask AP at each IoU."""
+    said = {key: verdict(evidence, row, against, key) for key in PROFILE}
+    lines = [[f".{key[-2:]}", change(evidence.difference(row, against, key), said[key] in SURE)] for key in PROFILE]
+    return markdown(["IoU", "mask AP: difference, 95 %"], lines)
+
+
+def failure_table(evidence: Evidence, row: str, against: str, kinds: Sequence[str]) -> str:
+    """Levels and differences by kind of failure."""
+    lines = []
+    for kind in (ALL, *kinds):
+        for key in BY_FAILURE:
+            found = evidence.difference(row, against, key, kind)
+            levels = [level(evidence.values(r, key, kind)) for r in (against, row)]
+            said = verdict(evidence, row, against, key, kind)
+            first = f"**{kind}**" if key == BY_FAILURE[0] else ""
+            lines.append([first, NAMES[key], *levels, change(found, said in SURE), said])
+    head = ["images", "figure", f"`{against}`", f"`{row}`", "difference, 95 %", "verdict"]
+    return markdown(head, lines, left=2)
+
+
+def levels_table(evidence: Evidence, rows: Iterable[Row]) -> str:
+    """Means over seeds of several rows."""
+    head = ["row", "what it is", "seeds", *(NAMES[key] for key in SHORT)]
+    return markdown(head, [_levels(evidence, row) for row in rows if row.name in evidence.records], left=2)
+
+
+def changes_table(evidence: Evidence, pairs: Iterable[tuple[str, str]], table: int | None = None) -> str:
+    """Differences of several rows to those they are compared with, beside the paper's in that table."""
+    head = ["row", "against", "seeds", *(NAMES[key] for key in SHORT), "verdict: mask AP", "boundary AP"]
+    lines = [_changes(evidence, pair, table) for pair in pairs if pair in evidence.pairings]
+    return markdown([*head, f"paper, table {table}"] if table else head, lines, left=2)
+
+
+def of_paper(table: int, row: str, against: str, key: str) -> str:
+    """The paper's difference of two rows in one of its tables; "-" where it prints none."""
+    printed = {_plain(r.recipe): r.figures for r in TABLES[table].rows if r.recipe}
+    columns = TABLES[table].columns
+    if key not in columns or not {row, against} <= printed.keys():
+        return "-"
+    at = columns.index(key)
+    return signed((printed[row][at] - printed[against][at]) / 100)
+
+
+def _levels(evidence: Evidence, row: Row) -> list[str]:
+    seeds = len(evidence.records[row.name])
+    return [f"`{row.name}`", row.note, str(seeds), *(level(evidence.values(row.name, key)) for key in SHORT)]
+
+
+def _changes(evidence: Evidence, pair: tuple[str, str], table: int | None) -> list[str]:
+    said = {key: verdict(evidence, *pair, key) for key in SHORT}
+    cells = [change(evidence.difference(*pair, key), said[key] in SURE) for key in SHORT]
+    seeds = len(evidence.pairings[pair].seeds)
+    few = f"{seeds} ¹" if seeds < ENOUGH else str(seeds)
+    paper = [of_paper(table, *pair, "segm/AP")] if table else []
+    return [f"`{pair[0]}`", f"`{pair[1]}`", few, *cells, said["segm/AP"], said["boundary/AP"], *paper]
+
+
+def _plain(recipe: str) -> str:
+    """A recipe's name less its backbone: the name of its row."""
+    return "_".join(word for word in recipe.split("_") if word not in ("r50", "r101", "x101"))
