@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from seanet.errors import AnnotationError
 from seanet.evaluation.assess import assess, measure_results
 from seanet.evaluation.bootstrap import draws
 from seanet.evaluation.compare import compare, figures
-from seanet.evaluation.groups import FIGURES, compare_groups, measure_groups, of_group
+from seanet.evaluation.groups import FEWEST, FIGURES, compare_groups, measure_groups, of_group
 from seanet.report.comparison import lines, write_comparison
 from squares import data_of
 from squares import found as detection
@@ -48,12 +49,13 @@ def mark(file, key: str, values: list) -> None:
 
 @pytest.fixture
 def halves(tmp_path):
-    """Four images of one square each, by day and by night, and results: right by day, shifted by night."""
-    data = data_of(tmp_path, [[(4, SQUARE)]] * 4)
-    mark(data.file, "time", ["night", "day", "night", "day"])
-    found = [detection(i, 4, SHIFTED if i % 2 else SQUARE, 0.9 - i / 100) for i in (1, 2, 3, 4)]
+    """Twelve images of one square each, by day and by night, and results: right by day, shifted by night."""
+    images = range(1, 13)
+    data = data_of(tmp_path, [[(4, SQUARE)] for _ in images])
+    mark(data.file, "time", ["night" if i % 2 else "day" for i in images])
+    found = [detection(i, 4, SHIFTED if i % 2 else SQUARE, 0.9 - i / 100) for i in images]
     (tmp_path / "found.json").write_text(json.dumps(found))
-    (tmp_path / "right.json").write_text(json.dumps([detection(i, 4, SQUARE) for i in (1, 2, 3, 4)]))
+    (tmp_path / "right.json").write_text(json.dumps([detection(i, 4, SQUARE) for i in images]))
     return data, found, tmp_path
 
 
@@ -156,15 +158,15 @@ def test_a_group_is_measured_as_its_images_alone(tmp_path, boundary):
 
 def test_compared_groups_are_compared_as_their_images_alone(tmp_path):
     """Figures, differences and intervals are those of a comparison that never saw the other images."""
-    data = write(tmp_path, images=10, seed=1)
-    mark(data.file, "site", ["a", "b"] * 4 + ["a", "empty"])
+    data = write(tmp_path, images=15, seed=1)
+    mark(data.file, "site", ["a", "b"] * 7 + ["empty"])
     sources = [tmp_path / "one.json", tmp_path / "two.json"]
     for seed, source in enumerate(sources):
         source.write_text(json.dumps(detections(data, seed)))
     comparison = compare(data, sources, resamples=100, seed=3)
     groups = read_groups(data.file, "site")
     by = compare_groups(comparison, "site", groups)
-    assert [(g.name, g.images) for g in by.groups] == [("a", 5), ("b", 4), ("empty", 1)]
+    assert [(g.name, g.images) for g in by.groups] == [("a", 7), ("b", 7), ("empty", 1)]
     for group in by.groups[:2]:
         own = of_group(data, groups[group.name])
         measured = [assess(own, json.loads(source.read_text()), 100) for source in sources]
@@ -191,19 +193,32 @@ def test_a_page_and_its_text_show_each_group(halves):
     told = json.loads(seanet(*args, "--by", "time", "--json").stdout)
     assert told["by"]["key"] == "time"
     day, night = (told["by"]["groups"][name] for name in ("day", "night"))
-    assert (day["images"], day["objects"]) == (2, 2)
+    assert (day["images"], day["objects"]) == (6, 6)
     (change,) = night["figures"]["segm/AP"]["differences"]
     assert [change[name] for name in ("by", "low", "high")] == pytest.approx([-0.3] * 3)
     assert change["excludes_zero"]
     assert not any(figure["differences"][0]["by"] for figure in day["figures"].values())
     text = page.read_text(encoding="utf-8")
     assert "By time" in text
-    assert "time night: 2 images, 2 objects" in text
+    assert "time night: 6 images, 6 objects" in text
     said = seanet(*args, "--by", "time").stdout
-    at = said.index("time night: 2 images, 2 objects")
+    at = said.index("time night: 6 images, 6 objects")
     assert "−30.0  (−30.0 … −30.0)  worse" in said[at:]
     assert "−30.0" not in said[said.index("time day") : at]
     assert "time" not in lines(comparison).replace(str(folder), "")
+
+
+@pytest.mark.parametrize(("images", "sure"), [(FEWEST, True), (FEWEST - 1, False)])
+def test_few_images_have_no_interval(halves, images, sure):
+    """Every image of the night says the same, yet so few may do so by chance."""
+    data, _, folder = halves
+    comparison = compare(data, [folder / "right.json", folder / "found.json"], resamples=100)
+    by = compare_groups(comparison, "time", {"night": range(1, 2 * images, 2)})
+    (change,) = by.groups[0].rows[0].changes
+    assert by.groups[0].images == images
+    assert change.by == pytest.approx(-0.3)
+    assert (change.sure, np.isfinite([change.low, change.high]).all()) == (sure, sure)
+    assert ("(" in lines(replace(comparison, by=by)).split("time night")[1].split("Boundary AP")[0]) == sure
 
 
 def test_val_shows_a_row_for_each_group(halves):
@@ -218,14 +233,14 @@ def test_val_shows_a_row_for_each_group(halves):
         part = parts[name]
         shares = [part["segm"]["AP"], part["segm"]["AP75"], part["boundary"]["AP"]]
         shares += [part["bands"]["all"]["TA@R"]["3px"], part["bbox"]["AP"]]
-        assert rows[name] == ["2", "2", *(f"{share:.3f}" for share in shares)]
+        assert rows[name] == ["6", "6", *(f"{share:.3f}" for share in shares)]
     told = json.loads(seanet(*args, "--by", "time", "--json").stdout)
     assert told.pop("by") == {"key": "time", "groups": json.loads(json.dumps(parts))}
     assert told == json.loads(seanet(*args, "--json").stdout)
     bare = seanet(*args, "--by", "time", "--no-boundary").stdout.splitlines()[-3:]
     assert "mask AP" in bare[0]
     assert "TA@R" not in bare[0]
-    assert bare[1].split() == ["day", "2", "2", "1.000", "1.000", "1.000"]
+    assert bare[1].split() == ["day", "6", "6", "1.000", "1.000", "1.000"]
 
 
 def test_mistakes_on_the_command_line(halves):

@@ -1,6 +1,6 @@
 """Groups of images (``data.groups``), each measured as if there were no other: metrics, and models side by side.
 
-Intervals of a group are made of draws of its own images.  Free of torch.
+Intervals of a group are made of draws of its own images; nan where they are fewer than ``FEWEST``.  Free of torch.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from seanet.evaluation.compare import Comparison, Row, at_recall, figure_of, mak
 from seanet.evaluation.matching import Hits
 
 Named = Mapping[str, Collection[int]]  # group -> ids of its images
+FEWEST = 6  # images of which an interval is made: five that agree can do so by chance once in 2**4 times
 WIDTHS = ("1px", "3px", "8px")
 FIGURES = {"segm/AP": "Mask AP", "boundary/AP": "Boundary AP"}
 FIGURES |= {f"TA@R/{width}": f"TA@R, {width.replace('px', ' px')}" for width in WIDTHS}
@@ -74,7 +75,7 @@ def compare_groups(comparison: Comparison, key: str, groups: Named) -> Groups:
 def _group(comparison: Comparison, name: str, ids: Collection[int]) -> Group:
     kept = np.array([image.id in ids for image in comparison.data.images], bool)
     images = int(kept.sum())
-    weights = draws(images, comparison.resamples, comparison.seed)
+    weights = draws(images, comparison.resamples if images >= FEWEST else 0, comparison.seed)
     assessments = [contender.assessment for contender in comparison.contenders]
     once = [_figures(a, kept, np.ones((1, images), np.int32))[0] for a in assessments]
     often = [_figures(a, kept, weights) for a in assessments]

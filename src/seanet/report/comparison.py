@@ -21,6 +21,7 @@ from seanet.evaluation.assess import RANGES, Assessment
 from seanet.evaluation.bootstrap import RECALLS, curve
 from seanet.evaluation.boundary import NAMES, band
 from seanet.evaluation.compare import BANDS, FEW, Change, Comparison, Contender, Row, by_class, by_size
+from seanet.evaluation.groups import FEWEST
 from seanet.evaluation.packed import pack_rle
 from seanet.report.cases import (
     ADDED,
@@ -89,6 +90,7 @@ def write_comparison(path: Path | str, comparison: Comparison, images: int = 12)
         groups=_groups(comparison, folded=False),
         folded=_groups(comparison, folded=True),
         few=FEW,
+        fewest=FEWEST,
         by_group=[(title, [(row.name, _cells(row)) for row in rows]) for title, rows in _by_group(comparison)],
         charts=[Markup(chart) for chart in charts(comparison, named)],
         class_charts=[Markup(chart) for chart in class_charts(table, list(named), shown_width(comparison))],
@@ -118,7 +120,8 @@ def lines(comparison: Comparison) -> str:
 def _row_lines(title: str, row: Row, letters: Sequence[str]) -> Iterator[str]:
     yield f"{title:<14}" + "".join(f"{_number(value, row.unit):>8}" for value in row.values)
     for letter, cell in zip(letters[1:], _cells(row)["changes"], strict=True):
-        yield f"  {letter} - A  {cell.value}  ({cell.interval})  {cell.verdict}".rstrip()
+        between = f"  ({cell.interval})" if cell.interval else ""
+        yield f"  {letter} - A  {cell.value}{between}  {cell.verdict}".rstrip()
 
 
 def _by_group(comparison: Comparison) -> list[tuple[str, tuple[Row, ...]]]:
