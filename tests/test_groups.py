@@ -243,6 +243,20 @@ def test_val_shows_a_row_for_each_group(halves):
     assert bare[1].split() == ["day", "6", "6", "1.000", "1.000", "1.000"]
 
 
+def test_a_checkpoint_by_group_is_its_results_by_group(halves):
+    from builders import small_model
+    from seanet.checkpoint import Meta, save_model
+
+    _, _, folder = halves
+    model = small_model(64, 64).limited(limit=4)
+    names = model.categories.names
+    save_model(folder / "best.safetensors", model.detector.state_dict(), Meta(model.config, names, (4, 9), 1.0, 1))
+    shared = ["--data", folder, "--by", "time", "--json"]
+    told = json.loads(seanet("val", folder / "best.safetensors", "--results", folder / "own.json", *shared).stdout)
+    assert [group["detections"] for group in told["by"]["groups"].values()] == [24, 24]
+    assert told == json.loads(seanet("val", folder / "own.json", "--max-detections", 4, *shared).stdout)
+
+
 def test_mistakes_on_the_command_line(halves):
     _, _, folder = halves
     results = folder / "found.json"
