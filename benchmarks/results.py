@@ -7,6 +7,7 @@ and pictures.  Without it the page is written from what is kept.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--records", type=Path, default=RECORDS, help="the folder of all presets' records")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "results.md")
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; default: one for each core")
     return parser.parse_args(given)
 
 
@@ -43,9 +45,9 @@ def measure_anew(args: argparse.Namespace) -> None:
     folder = args.records / args.preset
     data = read_coco(*find_split(args.data or args.out / "data", "val"))
     results = args.out / "results"
-    write_differences(
-        folder, measure(data, results, read_evidence(folder, differences=False), PAIRS, args.resamples, say)
-    )
+    before = read_evidence(folder, differences=False)
+    found = measure(data, results, before, PAIRS, resamples=args.resamples, jobs=args.jobs, say=say)
+    write_differences(folder, found)
     evidence = read_evidence(folder)
     if args.preset == SHOWN and MAIN in evidence.pairings:
         seed = evidence.pairings[MAIN].seeds[0]

@@ -97,7 +97,7 @@ def put(out: Path, row: str, entries: list[dict], seeds: int = 3) -> Path:
 
 def measured(out: Path, records: Path) -> Evidence:
     evidence = read_evidence(records, differences=False)
-    content = measure(data_of(out), out / "results", evidence, PAIRS, 200, lambda message: None)
+    content = measure(data_of(out), out / "results", evidence, PAIRS, resamples=200)
     write_differences(records, content)
     return read_evidence(records)
 
@@ -256,7 +256,7 @@ def test_the_page(out, tmp_path):
     put(out, "mask_rcnn_read_nms_60", found())
     records, page = put(out, "seanet_box", found(), seeds=1).parent, tmp_path / "docs" / "results.md"
     options = ["--records", str(records), "--page", str(page)]
-    results.main([*options, "--out", str(out), "--resamples", "50"])
+    results.main([*options, "--out", str(out), "--resamples", "50", "--jobs", "1"])
     text = page.read_text(encoding="utf-8")
     assert "- mask AP: **worse**" in text
     assert "| `seanet_box` | `mask_rcnn` | 1 ¹ |" in text

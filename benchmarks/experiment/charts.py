@@ -14,7 +14,7 @@ from seanet.report.charts import STROKES, ticks
 Cell = tuple[Difference | None, str]  # with what may be said of it
 Cells = Sequence[Cell]  # of one line, one for each panel
 
-NAMES, PANEL, GAP = 230, 190, 34  # px: room for names, width of a panel, space between panels
+NAMES, PANEL, GAP, ALL_PANELS = 230, 190, 34, 520  # px: of names, of a panel and beside it, least of all panels
 TOP, LINE, FOOT = 62, 24, 40
 COLOURS, OPEN = {BETTER: STROKES[2], WORSE: STROKES[6]}, STROKES[7]
 
@@ -25,7 +25,8 @@ def forest(title: str, panels: Sequence[str], lines: Mapping[str, Cells], label:
     A dot is green or red where the verdict is better or worse and grey where not, hollow where one or two seeds stand
     behind it; the small strokes are single seeds.
     """
-    width = NAMES + len(panels) * (PANEL + GAP)
+    panel = max(PANEL, ALL_PANELS // len(panels))
+    width = NAMES + len(panels) * (panel + GAP)
     height = TOP + LINE * len(lines) + FOOT
     scale = _scale(lines)
     parts = [
@@ -36,7 +37,7 @@ def forest(title: str, panels: Sequence[str], lines: Mapping[str, Cells], label:
     for row, name in enumerate(lines):
         parts.append(f'<text x="{NAMES - 12}" y="{_middle(row) + 4}" text-anchor="end">{escape(name)}</text>')
     for k, name in enumerate(panels):
-        parts += _panel(NAMES + k * (PANEL + GAP), name, [cells[k] for cells in lines.values()], scale)
+        parts += _panel(NAMES + k * (panel + GAP), panel, name, [cells[k] for cells in lines.values()], scale)
     parts.append(f'<text x="{NAMES}" y="{height - 6}" opacity=".75">{escape(label)}</text></svg>')
     return standing("".join(parts))
 
@@ -80,32 +81,32 @@ def _scale(lines: Mapping[str, Cells]) -> list[float]:
     return ticks(min(ends, default=-1), max(ends, default=1), 4)
 
 
-def _panel(left: float, name: str, cells: Sequence[Cell], scale: Sequence[float]) -> list[str]:
+def _panel(left: float, width: float, name: str, cells: Sequence[Cell], scale: Sequence[float]) -> list[str]:
     bottom = TOP + LINE * len(cells)
-    parts = [f'<text x="{left + PANEL / 2}" y="42" text-anchor="middle" font-weight="600">{escape(name)}</text>']
+    parts = [f'<text x="{left + width / 2}" y="42" text-anchor="middle" font-weight="600">{escape(name)}</text>']
     for tick in scale:
-        x, opacity = _across(left, tick, scale), ".6" if tick == 0 else ".15"
+        x, opacity = _across(left, width, tick, scale), ".6" if tick == 0 else ".15"
         parts.append(f'<path d="M{x:.1f} {TOP - 8}V{bottom}" stroke="currentColor" opacity="{opacity}"/>')
         parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle" opacity=".75">{tick:g}</text>')
     for row, (found, said) in enumerate(cells):
         if found is not None and math.isfinite(found.by):
-            parts += _mark(left, _middle(row), found, COLOURS.get(said, OPEN), scale)
+            parts += _mark(left, width, _middle(row), found, COLOURS.get(said, OPEN), scale)
     return parts
 
 
-def _mark(left: float, y: float, found: Difference, colour: str, scale: Sequence[float]) -> list[str]:
-    low, high, middle = (_across(left, 100 * v, scale) for v in (*found.interval, found.by))
+def _mark(left: float, width: float, y: float, found: Difference, colour: str, scale: Sequence[float]) -> list[str]:
+    low, high, middle = (_across(left, width, 100 * v, scale) for v in (*found.interval, found.by))
     inside = f'fill="{colour}"' if found.both else 'fill="none"'
     parts = [f'<path d="M{low:.1f} {y}H{high:.1f}" stroke="{colour}" stroke-width="2"/>']
     for value in found.each if found.both else ():
-        x = _across(left, 100 * value, scale)
+        x = _across(left, width, 100 * value, scale)
         parts.append(f'<path d="M{x:.1f} {y - 6}v12" stroke="{colour}" opacity=".7"/>')
     dot = f'<circle cx="{middle:.1f}" cy="{y}" r="4.5" {inside} stroke="{colour}" stroke-width="2"/>'
     return [*parts, dot]
 
 
-def _across(left: float, value: float, scale: Sequence[float]) -> float:
-    return left + (value - scale[0]) / (scale[-1] - scale[0]) * PANEL
+def _across(left: float, width: float, value: float, scale: Sequence[float]) -> float:
+    return left + (value - scale[0]) / (scale[-1] - scale[0]) * width
 
 
 def _middle(row: int) -> float:

@@ -8,7 +8,10 @@ images (all, and each kind of failure), F figures.
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +53,19 @@ def failures(file: Path) -> dict[str, frozenset[int]]:
 
 
 def measure(
-    data: CocoData, results: Path, evidence: Evidence, pairs: Iterable[tuple[str, str]], resamples: int, say: Say
+    data: CocoData,
+    results: Path,
+    evidence: Evidence,
+    pairs: Iterable[tuple[str, str]],
+    *,
+    resamples: int = RESAMPLES,
+    jobs: int = 1,
+    say: Say = lambda message: None,
 ) -> dict[str, Any]:
     """Differences of recorded rows, from the files in the folder ``results``: the content of differences.json.
 
-    ``pairs`` are rows with the row they are compared with; those that share no seed are left out.
+    ``pairs`` are rows with the row they are compared with; those that share no seed are left out.  ``jobs`` files are read
+    at once, each by a process.
     """
     kinds = failures(data.file)
     members = [np.array([image.id in ids for image in data.images]) for ids in kinds.values()]
@@ -62,15 +73,24 @@ def measure(
     # The first draw has every image once: it is the measurement itself.
     weights = np.concatenate([np.ones((1, len(data.images)), np.int32), draws(len(data.images), resamples, SEED)])
     runs = [(row, seed) for row, own in evidence.records.items() for seed in own]
+    files = [results / f"{row}-s{seed}.json" for row, seed in runs]
     drawn: dict[tuple[str, int], np.ndarray] = {}
-    for row, seed in runs:
-        say(f"drawing images for {row}, seed {seed}")
-        drawn[row, seed] = of_results(data, results / f"{row}-s{seed}.json", groups, weights)
+    for run, found in zip(runs, _each(partial(of_results, data, groups, weights), files, jobs), strict=True):
+        drawn[run] = found
+        say(f"drew images for {run[0]}, seed {run[1]}: {len(drawn)} of {len(runs)}")
     facts = {"preset": evidence.preset, "images": len(data.images), "resamples": resamples, "seed": SEED}
     return facts | {"pairs": list(_pairs(drawn, evidence, pairs, [ALL, *kinds]))}
 
 
-def of_results(data: CocoData, file: Path, groups: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+def _each(of: Callable[[Path], np.ndarray], files: Sequence[Path], jobs: int) -> Iterator[np.ndarray]:
+    if jobs == 1:
+        yield from map(of, files)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        yield from pool.map(of, files)
+
+
+def of_results(data: CocoData, groups: Sequence[np.ndarray], weights: np.ndarray, file: Path) -> np.ndarray:
     """(1 + B, G, F): every figure of a file of results for each draw."""
     if not file.is_file():
         raise UserError(
