@@ -214,7 +214,7 @@ def test_words_without_noise_of_seeds():
 
 
 def test_numbers_as_text():
-    assert [signed(v) for v in (0.0123, -0.0123, 0.0004, -0.0004)] == ["+1.2", "−1.2", "0.0", "0.0"]
+    assert [signed(v) for v in (0.0123, -0.0123, 0.0004, -0.0004, math.nan)] == ["+1.2", "−1.2", "0.0", "0.0", "-"]
     both = Difference(0.01, (0.01,) * 3, (0.002, 0.018), (-0.001, 0.021))
     assert change(both, sure=True) == "**+1.0 [−0.1, +2.1]**"
     assert change(replace(both, both=None)) == "+1.0 (+0.2, +1.8)"

@@ -14,6 +14,7 @@ from experiment.pictures import EXAMPLES, SHEETS
 from experiment.rows import GROUPS, ROWS
 from experiment.tables import (
     NAMES,
+    change,
     changes_table,
     failure_table,
     level,
@@ -102,11 +103,10 @@ def answer(evidence: Evidence) -> Iterator[str]:
 def _said(evidence: Evidence, key: str) -> str:
     found, word = evidence.difference(*MAIN, key), verdict(evidence, *MAIN, key)
     assert found is not None  # of a measured pair
-    low, high = map(signed, found.interval)
     levels = " to ".join(level(evidence.values(row, key)) for row in reversed(MAIN))
     printed = of_paper(2, *MAIN, key)
     beside = f"; the paper, with ResNet-101: {printed}" if printed != "-" else ""
-    return f"**{word}**, {signed(found.by)} [{low}, {high}] ({levels}{beside})"
+    return f"**{word}**, {change(found)}; {levels}{beside}"
 
 
 def _expected(evidence: Evidence) -> str:
@@ -120,7 +120,8 @@ def _expected(evidence: Evidence) -> str:
         "If boundaries are what gains, gains grow with the IoU that is asked for and shrink as bands widen. "
         f"The paper's own is {printed} at AP75 and {wide} at AP50. "
         f"Here the difference is {strict} at AP75 ({shown['segm/AP75']}) than at AP50 ({shown['segm/AP50']}), "
-        f"and {narrow} in a band of 1 px ({shown['TA@R/1px']}) than in one of 8 px ({shown['TA@R/8px']})."
+        f"and {narrow} in a band of 1 px ({shown['TA@R/1px']}) than in one of 8 px ({shown['TA@R/8px']}); "
+        "the gaps between these have no interval of their own."
     )
 
 
@@ -131,7 +132,7 @@ def _others(evidence: Evidence) -> str:
     names = {word: ", ".join(f"`{row}`" for (row, _), s in said.items() if s == word) or "none" for word in SURE}
     return wrapped(
         f"Of the {len(pairs)} other rows measured, each against its own row, these are better in mask AP: {names[BETTER]}; "
-        f"and these worse: {names[WORSE]}. Of all the rest no difference is seen."
+        f"and these worse: {names[WORSE]}. Of the rest no difference is seen beyond noise."
     )
 
 

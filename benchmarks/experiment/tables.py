@@ -62,7 +62,9 @@ def change(found: Difference | None, sure: bool = False) -> str:
 
 
 def signed(value: float) -> str:
-    """In percent points, with a true minus; what rounds to nothing has no sign."""
+    """In percent points, with a true minus; what rounds to nothing has no sign, and nan is "-"."""
+    if not math.isfinite(value):
+        return "-"
     text = f"{100 * value:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 

@@ -26,10 +26,10 @@ def verdict(evidence: Evidence, row: str, against: str, key: str, group: str = A
         return "-"
     same = evidence.source(row) == evidence.source(against)
     enough = 0.0 if same else least(evidence, key, len(found.each), group)
-    if enough is None and not found.both:
-        return UNKNOWN
     if not found.sure:
         return NOTHING
+    if enough is None and not found.both:
+        return UNKNOWN
     if abs(found.by) <= (enough or 0.0):
         return WITHIN
     return BETTER if found.by > 0 else WORSE

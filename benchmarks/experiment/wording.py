@@ -26,8 +26,8 @@ difference of each seed stands beside it. An interval in ( ) is of images alone,
 (marked ¹). *Better* and *worse*, in bold, need two things: the interval excludes zero, and the difference is larger
 than seeds alone would make it, which is t x sd x sqrt(2 / seeds) with the standard deviation over seeds pooled over
 all rows trained with several, and Student's t of its degrees of freedom (97.5 %). What passes the first alone is
-*within noise*. Rows that read the same weights have no noise of seeds. Many figures stand on this page: of twenty
-that differ by luck alone, about one looks sure.
+*within noise*, or *noise unknown* where no row has several seeds. Rows that read the same weights have no noise of
+seeds. Many figures stand on this page: of twenty that differ by luck alone, about one looks sure.
 
 AP is COCO's; boundary AP uses Boundary IoU; TA is the share of pixels labelled right in a band around the true
 boundary, of objects found, and TA@R counts 0 for objects that were missed ([paper.md](paper.md#boundaries)). All are
