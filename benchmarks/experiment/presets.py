@@ -38,7 +38,7 @@ def _sized(size: int, *settings: str) -> tuple[str, ...]:
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("cpu", "lite", 192, 4000, 500, 1200, 4, (0, 1, 2), _sized(192, "train.workers=0")),
+        Preset("cpu", "lite", 192, 4000, 500, 1200, 4, (0, 1, 2), _sized(192, "train.lr=0.16", "train.workers=0")),
         # Steps so that both main rows, with their data and their measuring, take less than 25 minutes on one H100, if a
         # step of seanet_r50 takes 0.25 s there: an estimate.
         Preset(

@@ -71,9 +71,9 @@ def _blob(rng: Rng) -> Outline:
 
 
 def _spider(rng: Rng) -> Outline:
-    """A small body with five to eight long thin legs, each bent once."""
-    legs = int(rng.integers(5, 9))
-    body, thick, bend = rng.uniform(0.24, 0.34), rng.uniform(0.045, 0.075), rng.uniform(-0.3, 0.3)
+    """A small body with five to seven long thin legs, each bent once."""
+    legs = int(rng.integers(5, 8))
+    body, thick, bend = rng.uniform(0.3, 0.4), rng.uniform(0.09, 0.14), rng.uniform(-0.3, 0.3)
     points = []
     for k in range(legs):
         at = (k + rng.uniform(-0.2, 0.2)) * 2 * np.pi / legs
@@ -96,7 +96,7 @@ def _leg(at: float, bend: float, body: float, reach: float, thick: float) -> np.
 
 def _tadpole(rng: Rng) -> Outline:
     """A round body and a long, thin, waving tail that ends in a tip."""
-    body, thick, length = rng.uniform(0.28, 0.4), rng.uniform(0.09, 0.14), rng.uniform(1.2, 1.7)
+    body, thick, length = rng.uniform(0.32, 0.45), rng.uniform(0.14, 0.22), rng.uniform(1.0, 1.5)
     wave, phase = rng.uniform(0.08, 0.22), rng.uniform(0, 2 * np.pi)
     s = np.linspace(0, 1, 28)
     middle = wave * (np.sin(phase + 5 * s) - math.sin(phase)) * np.minimum(3 * s, 1)
@@ -109,8 +109,8 @@ def _tadpole(rng: Rng) -> Outline:
 
 
 def _frame(rng: Rng) -> Outline:
-    """A rounded rectangle with two or three windows."""
-    windows, bar, high = int(rng.integers(2, 4)), rng.uniform(0.1, 0.17), rng.uniform(0.5, 0.8)
+    """A rounded rectangle with one or two windows."""
+    windows, bar, high = int(rng.integers(1, 3)), rng.uniform(0.16, 0.24), rng.uniform(0.6, 0.85)
     angle = np.arange(96) * (2 * np.pi / 96)
     turn = np.stack([np.cos(angle), np.sin(angle)], 1)
     outer = np.sign(turn) * np.abs(turn) ** 0.4 * (1.0, high)
