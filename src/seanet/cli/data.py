@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from seanet.cli.app import app
-from seanet.cli.options import counter
+from seanet.cli.options import counter, say
 
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
@@ -32,10 +32,18 @@ def synth(
         int | None, typer.Option(min=0, help="Processes that draw.  [one for each core, where that pays]")
     ] = None,
 ) -> None:
-    """Draw scenes with exact masks, as a COCO-style data set."""
+    """Draw scenes with exact masks, as a COCO-style data set.
+
+    Of the preset boundary each image's entry names its "failure" (none, box, blur or clutter): see val --by failure.
+    """
+    import time
+
     from seanet.data.synth import synthesise
 
+    began = time.perf_counter()
     folder = synthesise(
         out, images, size, seed, val, preset, backgrounds=backgrounds, workers=workers, progress=counter("drawn")
     )
+    seconds, drawn = time.perf_counter() - began, len([*folder.glob("*/*.jpg")])
+    say(f"{drawn} images in {seconds:.1f} s, {drawn / seconds:.0f} a second")
     print(f"{folder}: train with  seanet train seanet_lite --data {folder}")
