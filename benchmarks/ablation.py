@@ -5,6 +5,10 @@
 The data are drawn once (``seanet data synth --preset boundary``); each row and seed is a run of ``seanet train``, whose last
 weights are measured once on the val split.  OUT holds data, runs, logs and results; the records, small JSON files,
 lie in benchmarks/experiment/records/PRESET.  The same command goes on with what was interrupted.
+
+    python benchmarks/ablation.py --preset photographs --data DIR --rows main
+
+Each row and seed goes on from what it learned of the drawn images, on a COCO-style folder of other images.
 """
 
 import argparse
@@ -17,11 +21,12 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
-from experiment.materials import provide
+from experiment.materials import place, provide
 from experiment.presets import FROM_SCRATCH, PRESETS, Preset, preset
 from experiment.records import Cell, read
 from experiment.rows import GROUPS, ROWS, group, recipe_of
-from experiment.runner import Experiment, Runner, figures, measuring, order, outstanding, training
+from experiment.runner import Experiment, Runner, Runs, figures, measuring, order, outstanding, training
+from experiment.starts import keep
 
 from seanet.errors import UserError
 
@@ -36,6 +41,10 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", nargs="+", type=int, help="instead of the preset's")
     parser.add_argument("--out", type=Path, help="default: runs/ablation/PRESET")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="of photographs: a COCO-style folder, train and val")
+    parser.add_argument(
+        "--init-from", type=Path, metavar="OUT", help="of photographs: where cpu ran; default: runs/ablation/cpu"
+    )
     parser.add_argument("--records", type=Path, help="default: benchmarks/experiment/records/PRESET")
     parser.add_argument("--jobs", type=int, help="runs at once; default: one for each core, or each of --devices")
     parser.add_argument(
@@ -66,6 +75,21 @@ def with_weights(found: Preset) -> Preset:
         return found
     print(f"no ImageNet weights of {found.backbone} at hand: all rows are trained from scratch ({FROM_SCRATCH})")
     return replace(found, settings=(*found.settings, *FROM_SCRATCH))
+
+
+def source(args: argparse.Namespace, found: Preset) -> Runs | None:
+    """The ablation whose last weights the rows start from."""
+    if found.init is None:
+        if args.init_from:
+            raise UserError(
+                f"--init-from is given, but rows of {found.name} start as their recipes say", field="init_from"
+            )
+        return None
+    return Runs(preset(found.init), (args.init_from or folder_of(found.init)).resolve())
+
+
+def folder_of(name: str) -> Path:
+    return Path("runs") / "ablation" / name
 
 
 def slots(args: argparse.Namespace, found: Preset) -> list[str]:
@@ -119,19 +143,22 @@ def ablation(args: argparse.Namespace) -> int:
     """-> the exit code: 1 where a cell failed."""
     found = chosen(args)
     cells = order([group(name) for name in args.rows], args.seeds or found.seeds)
-    out = (args.out or Path("runs") / "ablation" / found.name).resolve()
+    out = (args.out or folder_of(found.name)).resolve()
     records = (args.records or RECORDS / found.name).resolve()
     if args.list:
         print(listing())
         return 0
-    found = with_weights(found)
+    found, before = with_weights(found), source(args, found)
+    there = place(out, found, args.data)
     if args.dry_run:
-        experiment = Experiment(found, out, records, {})
+        experiment = Experiment(found, out, records, there, {})
         left = [cell for cell in cells if not experiment.record(cell).exists()]
         print(plan(experiment, left))
         return 0
     free = slots(args, found)
-    experiment = Experiment(found, out, records, provide(out, found))
+    experiment = Experiment(found, out, records, there, provide(out, found, there))
+    if before:
+        keep(experiment, before, cells)
     left = outstanding(experiment, cells)
     print(f"{len(cells)} cells, {len(left)} to do, {len(free)} at once", flush=True)
     failed = Runner(experiment, free).run(left)

@@ -1,6 +1,7 @@
 """The ablation: its rows are what they say, and what is done is not done again."""
 
 import json
+import shutil
 import sys
 import threading
 import time
@@ -12,9 +13,11 @@ import torch
 
 from builders import batch_of, target
 from seanet.config import EdgeMask, FcnBox
-from seanet.data.coco import find_split, read_coco, to_rle
+from seanet import checkpoint
+from seanet.data.coco import read_coco
 from seanet.detector import Detector
 from seanet.errors import UserError
+from seanet.headers import LAST, Meta
 from seanet.settings import differences
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,25 +25,27 @@ pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="not 
 sys.path.append(str(ROOT / "benchmarks"))
 
 import ablation  # noqa: E402
-from experiment.materials import glance, provide  # noqa: E402
-from experiment.measure import by_failure  # noqa: E402
-from experiment.presets import FROM_SCRATCH, PRESETS  # noqa: E402
-from experiment.records import Cell, expected, is_recorded  # noqa: E402
+from experiment.materials import glance, place, provide  # noqa: E402
+from experiment.presets import FROM_SCRATCH, PRESETS, Preset  # noqa: E402
+from experiment.records import Cell, is_recorded  # noqa: E402
 from experiment.rows import GROUPS, READ_ONLY, ROWS, configuration, group  # noqa: E402
 from experiment.runner import (  # noqa: E402
     Experiment,
     Failed,
     Processes,
     Runner,
+    Runs,
     measuring,
     minutes,
     order,
     outstanding,
     training,
 )
+from experiment.starts import keep  # noqa: E402
 
 TINY = PRESETS["tiny"]
 DATA = {"images": {"train": 6, "val": 4}, "size": 96, "seed": 0, "digest": "0"}
+PHOTOGRAPHS = replace(PRESETS["photographs"], init="tiny")
 SEANET, READING = ROWS["seanet"], ROWS["seanet_read_sigmoid"]
 
 
@@ -57,7 +62,7 @@ def test_all_rows_share_the_recipe_of_training(preset):
     assert {config.backbone for config in configs} == {configs[0].backbone}
     train = configs[0].train
     assert (train.seed, train.steps, train.batch) == (7, preset.steps, preset.batch)
-    assert configs[0].data.short_sides == (preset.size,)
+    assert configs[0].data.short_sides == (preset.drawing.size if preset.drawing else 256,)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS.values() if row.settings], ids=lambda row: row.name)
@@ -130,13 +135,18 @@ def test_order_is_seed_by_seed_in_each_group():
 
 @pytest.fixture
 def experiment(tmp_path) -> Experiment:
-    return Experiment(TINY, tmp_path / "out", tmp_path / "records", DATA)
+    return begun(TINY, tmp_path)
+
+
+def begun(preset: Preset, folder: Path, data: Path | None = None) -> Experiment:
+    out = folder / "out"
+    return Experiment(preset, out, folder / "records", place(out, preset, data), DATA)
 
 
 def put(experiment: Experiment, cell: Cell, **other: object) -> Path:
     file = experiment.record(cell)
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(expected(cell, experiment.preset, DATA) | {"metrics": {}} | other))
+    file.write_text(json.dumps(experiment.expected(cell) | {"metrics": {}} | other))
     return file
 
 
@@ -172,6 +182,8 @@ def test_commands(experiment):
     words = measuring(experiment, cell)
     assert words[2] == str(experiment.out / "runs" / "seanet-s2" / "last.safetensors")
     assert words[-2:] == ["--set", "box.iou_activation=sigmoid"]
+    assert "--whole" not in words
+    assert "--init" not in training(experiment, Cell(SEANET, 2))
     assert "--set" not in measuring(experiment, Cell(SEANET, 2))
 
 
@@ -244,19 +256,23 @@ def test_processes_are_ended(tmp_path):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("ablation")
-    provide(out, TINY)
+    supply(out, TINY)
     return out
+
+
+def supply(out: Path, preset: Preset, data: Path | None = None) -> dict:
+    return provide(out, preset, place(out, preset, data))
 
 
 def test_data_are_drawn_once(drawn):
     file = drawn / "data" / "annotations" / "instances_val.json"
-    before, found = file.stat().st_mtime_ns, provide(drawn, TINY)
+    before, found = file.stat().st_mtime_ns, supply(drawn, TINY)
     assert file.stat().st_mtime_ns == before
     assert (found["images"], found["size"], found["seed"]) == ({"train": 6, "val": 4}, 96, 0)
     seen = read_coco(glance(drawn), drawn / "data" / "val")
     assert len(seen.images) == 4
     with pytest.raises(UserError, match=r"holds 6 images .* in train, not 7 of 96"):
-        provide(drawn, replace(TINY, images=7))
+        supply(drawn, replace(TINY, drawing=replace(TINY.drawing, images=7)))
 
 
 def test_other_pixels_are_other_data(drawn):
@@ -265,32 +281,92 @@ def test_other_pixels_are_other_data(drawn):
     image.write_bytes(whole[:-1])
     try:
         with pytest.raises(UserError, match=r"is not what .*data\.json says"):
-            provide(drawn, TINY)
+            supply(drawn, TINY)
     finally:
         image.write_bytes(whole)
 
 
-def test_figures_are_divided_by_failure(drawn):
-    """Results that are the truth in some images and nothing in the others."""
-    annotations, images = find_split(drawn / "data", "val")
-    data = read_coco(annotations, images)
-    failures = {image["id"]: image["failure"] for image in json.loads(annotations.read_text())["images"]}
-    assert set(failures.values()) == {"none", "box", "blur", "clutter"}
-    entries = [
-        {
-            "image_id": image.id,
-            "category_id": data.categories.ids[a.label - 1],
-            "bbox": [a.box[0], a.box[1], a.box[2] - a.box[0], a.box[3] - a.box[1]],
-            "segmentation": {"size": [96, 96], "counts": to_rle(a, 96, 96)["counts"]},
-            "score": 1.0,
-        }
-        for image in data.images
-        for a in image.annotations
-        if failures[image.id] in ("box", "clutter")
-    ]
-    found = by_failure(data, entries, failures, 100)
-    assert {kind: one["segm"]["AP"] for kind, one in found.items()} == {"none": 0, "box": 1, "blur": 0, "clutter": 1}
-    assert sum(one["objects"] for one in found.values()) == sum(len(image.annotations) for image in data.images)
+def test_given_images_are_taken_as_they_are(drawn, tmp_path):
+    folder = tmp_path / "photographs"
+    shutil.copytree(drawn / "data", folder)
+    found = supply(tmp_path, PHOTOGRAPHS, folder)
+    assert found["images"] == {"train": 6, "val": 4}
+    assert supply(tmp_path, PHOTOGRAPHS, folder) == found
+    assert len(read_coco(glance(tmp_path), folder / "val").images) == 4
+    image = next((folder / "val").iterdir())
+    image.write_bytes(image.read_bytes() + b"0")  # behind the end: the same picture, another file
+    with pytest.raises(UserError, match=r"photographs is not what .*data\.json says"):
+        supply(tmp_path, PHOTOGRAPHS, folder)
+    image.unlink()
+    with pytest.raises(UserError, match=image.name):
+        supply(tmp_path, PHOTOGRAPHS, folder)
+
+
+def test_data_are_given_where_they_are_not_drawn(tmp_path):
+    with pytest.raises(UserError, match="photographs draws no images: name the folder"):
+        place(tmp_path, PHOTOGRAPHS, None)
+    with pytest.raises(UserError, match="tiny draws its own"):
+        place(tmp_path, TINY, tmp_path)
+
+
+def trained_before(source: Runs, cell: Cell, weight: float, steps: int = TINY.steps) -> None:
+    """A run that has come to its last checkpoint, of one weight."""
+    meta = Meta(configuration(cell.row, source.preset, cell.seed), ("ring",), (1,), step=steps)
+    source.run(cell).mkdir(parents=True, exist_ok=True)
+    checkpoint.save_model(source.run(cell) / LAST, {"weight": torch.tensor([weight])}, meta)
+
+
+@pytest.fixture
+def tuned(tmp_path, drawn) -> tuple[Experiment, Runs]:
+    """Fine-tuning, and the runs that it starts from."""
+    return begun(PHOTOGRAPHS, tmp_path, drawn / "data"), Runs(TINY, tmp_path / "before")
+
+
+def test_rows_start_from_the_same_row_and_seed(tuned):
+    experiment, source = tuned
+    cells = [Cell(SEANET, 3), Cell(ROWS["mask_rcnn"], 3), Cell(SEANET, 4)]
+    for weight, cell in enumerate(cells):
+        trained_before(source, cell, weight)
+    keep(experiment, source, [*cells, Cell(READING, 3)])
+    for weight, cell in enumerate(cells):
+        words = training(experiment, cell)
+        start = Path(words[words.index("--init") + 1])
+        assert float(checkpoint.read_model(start)[0]["weight"]) == weight
+        assert "--reset-head" in words
+    assert len({experiment.expected(cell)["init"]["digest"] for cell in cells}) == 3
+    assert experiment.expected(Cell(READING, 3))["init"] == experiment.expected(cells[0])["init"]
+    assert "--whole" in measuring(experiment, cells[0])
+
+
+def test_starting_weights_stay_what_runs_began_with(tuned):
+    experiment, source = tuned
+    cell = Cell(SEANET, 0)
+    trained_before(source, cell, 1.0)
+    keep(experiment, source, [cell])
+    before = put(experiment, cell).read_text()
+    trained_before(source, cell, 2.0)
+    keep(experiment, source, [cell])
+    assert experiment.is_recorded(cell)
+    experiment.start(cell).unlink()
+    keep(experiment, source, [cell])
+    assert json.loads(before)["init"]["preset"] == "tiny"
+    with pytest.raises(UserError, match="was made otherwise: init "):
+        experiment.is_recorded(cell)
+
+
+def test_starting_weights_that_are_not_there(tuned):
+    experiment, source = tuned
+    cell = Cell(SEANET, 5)
+    with pytest.raises(UserError, match=r"--preset tiny --rows seanet --seeds 5.*--init-from"):
+        keep(experiment, source, [cell])
+    trained_before(source, cell, 1.0, steps=1)
+    with pytest.raises(UserError, match="after 2 steps to start seanet-s5 from"):
+        keep(experiment, source, [cell])
+    trained_before(replace(source, preset=replace(TINY, batch=3)), cell, 1.0)
+    with pytest.raises(UserError, match=r"other settings \(train\.batch"):
+        keep(experiment, source, [cell])
+    with pytest.raises(UserError, match="rows of tiny start as their recipes say"):
+        ablation.ablation(ablation.arguments(["--preset", "tiny", "--init-from", "x"]))
 
 
 def test_the_command_line(capsys, tmp_path):
@@ -332,3 +408,17 @@ def test_from_the_data_to_the_records(tmp_path, capsys):
     assert ablation.ablation(args) == 0
     assert "2 cells, 0 to do" in capsys.readouterr().out
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "records").iterdir()} == before
+    made = replace(PHOTOGRAPHS, steps=2, settings=(*PHOTOGRAPHS.settings, *TINY.settings))
+    tune(tmp_path, made)
+    record = json.loads((tmp_path / "tuned" / "seanet-s0.json").read_text())
+    assert (record["init"]["preset"], record["metrics"]["images"]) == ("tiny", 4)
+    assert "by_failure" not in record
+
+
+def tune(folder: Path, made: Preset) -> None:
+    """SEANet once more, on the same images as if somebody gave them."""
+    out, source = folder / "tuning", Runs(TINY, folder / "out")
+    there = place(out, made, folder / "out" / "data")
+    experiment = Experiment(made, out, folder / "tuned", there, provide(out, made, there))
+    keep(experiment, source, [Cell(SEANET, 0)])
+    assert not Runner(experiment, ["0"]).run([Cell(SEANET, 0)])

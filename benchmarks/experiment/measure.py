@@ -3,7 +3,7 @@
     python benchmarks/experiment/measure.py WEIGHTS --data OUT/data --results JSON --record JSON --threads 1 < facts.json
 
 The standard input is the part of the record that is known before.  The settings of a row that is another reading of the
-weights come with --set.
+weights come with --set.  Images of the synthetic data name the failure that they show: figures are divided by it.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import platform
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from typing import Any
 import torch
 
 from seanet import checkpoint
-from seanet.data.coco import Categories, CocoData, find_split, read_coco
+from seanet.data.coco import Categories, find_split, read_coco
+from seanet.data.groups import read_groups
 from seanet.detector import Detector
-from seanet.evaluation.assess import measure_results
+from seanet.evaluation.groups import measure_groups
 from seanet.evaluation.run import evaluate
 from seanet.predict import Model
 from seanet.report.files import write_whole
@@ -38,16 +38,6 @@ def reading(weights: Path, changes: Iterable[str], device: str) -> Model:
     detector = Detector(config, len(meta.classes))
     checkpoint.load_whole(detector, tensors, weights)
     return Model(detector.eval().to(device), config, Categories(meta.category_ids, meta.classes), meta=meta)
-
-
-def by_failure(data: CocoData, entries: list[dict], failures: dict[int, str], limit: int) -> dict[str, Any]:
-    """The same measures of the images of each kind alone."""
-    found = {}
-    for kind in sorted(set(failures.values())):
-        part = replace(data, images=tuple(image for image in data.images if failures[image.id] == kind))
-        ids = {image.id for image in part.images}
-        found[kind] = measure_results(part, [entry for entry in entries if entry["image_id"] in ids], limit)
-    return found
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -77,15 +67,22 @@ def rounded(value: Any) -> Any:
     return round(value, DIGITS) if isinstance(value, float) else value
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("weights", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--whole", action="store_true", help="of all images alone, which name no failure")
     parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
+    parser.add_argument("--batch", type=int, default=1, help="images at once")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
     facts = json.load(sys.stdin)
     torch.set_num_threads(args.threads)
     began = time.perf_counter()
@@ -93,19 +90,22 @@ def main() -> None:
     model = reading(args.weights, args.settings, device)
     annotations, images = find_split(args.data, "val")
     data = read_coco(annotations, images, categories=model.categories)
-    failures = {image["id"]: image["failure"] for image in json.loads(annotations.read_text())["images"]}
+    groups = None if args.whole else read_groups(annotations, "failure")
     entries: list[dict] = []
-    metrics = evaluate(model, data, workers=0, results=entries)
+    metrics = evaluate(model, data, batch=args.batch, workers=args.workers, results=entries)
     write_whole(args.results, json.dumps(entries).encode())
-    split = by_failure(data, entries, failures, model.config.detections.limit)
+    parts = {} if groups is None else measure_groups(data, entries, groups, model.config.detections.limit)
     minutes = facts.pop("minutes") | {"evaluate": round((time.perf_counter() - began) / 60, 2)}
-    record = facts | {
-        "minutes": minutes,
-        "machine": machine(device),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "metrics": metrics,
-        "by_failure": split,
-    }
+    record = (
+        facts
+        | {
+            "minutes": minutes,
+            "machine": machine(device),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "metrics": metrics,
+        }
+        | ({"by_failure": parts} if parts else {})
+    )
     write_whole(args.record, (json.dumps(rounded(record)) + "\n").encode())
 
 

@@ -1,6 +1,5 @@
 """Records: what was measured of one row with one seed, and all that its numbers depend on.  Free of torch."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,8 @@ class Cell:
         return f"{self.row.name}-s{self.seed}"
 
 
-def expected(cell: Cell, preset: Preset, data: dict[str, Any]) -> dict[str, Any]:
-    """The part of a record that is known before anything runs; ``data`` is what ``describe`` says."""
+def expected(cell: Cell, preset: Preset, data: dict[str, Any], start: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The part of a record that is known before anything runs; ``data`` and ``start`` are its words about those."""
     settings = dict(change.split("=", 1) for change in changes(cell.row, preset))
     return {
         "row": cell.row.name,
@@ -37,6 +36,7 @@ def expected(cell: Cell, preset: Preset, data: dict[str, Any]) -> dict[str, Any]
         "data": data,
         "steps": preset.steps,
         "batch": preset.batch,
+        **({"init": start} if start else {}),
     }
 
 
@@ -64,13 +64,3 @@ def read(file: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{file} is no record of a run: delete it to make it again", file=file)
     return found
-
-
-def describe(folder: Path, preset: Preset) -> dict[str, Any]:
-    """What a record says of the data in ``folder``: what was asked for, and a digest of every file."""
-    found = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        found.update(path.relative_to(folder).as_posix().encode())
-        found.update(hashlib.sha256(path.read_bytes()).digest())
-    images = {"train": preset.images, "val": preset.val}
-    return {"images": images, "size": preset.size, "seed": preset.data_seed, "digest": found.hexdigest()[:16]}

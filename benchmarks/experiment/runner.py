@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiment.materials import annotations, glance
+from experiment.materials import Place, glance
 from experiment.presets import Preset
 from experiment.records import Cell, expected, is_recorded, read
 from experiment.rows import ROWS, Row, changes, configuration, recipe_of
 
 from seanet.errors import UserError
-from seanet.headers import LAST, read_meta
+from seanet.headers import LAST, read_header, read_meta
 from seanet.settings import differences
 
 MEASURE = Path(__file__).with_name("measure.py")
@@ -36,22 +36,15 @@ class Failed(Exception):
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Runs:
+    """The trainings of an ablation, in its folder."""
+
     preset: Preset
     out: Path
-    records: Path
-    data: dict[str, Any]
-    """What records say of it."""
 
     def run(self, cell: Cell) -> Path:
         """The folder of the run whose weights the cell is about."""
         return self.out / "runs" / f"{cell.row.of or cell.row.name}-s{cell.seed}"
-
-    def record(self, cell: Cell) -> Path:
-        return self.records / f"{cell.name}.json"
-
-    def is_recorded(self, cell: Cell) -> bool:
-        return is_recorded(self.record(cell), expected(cell, self.preset, self.data))
 
     def is_trained(self, cell: Cell) -> bool:
         """Whether the weights are there; UserError where others are."""
@@ -63,11 +56,36 @@ class Experiment:
         if other := differences(meta.config, wanted):
             raise UserError(
                 f"{file} was trained with other settings ({'; '.join(other)}): delete {file.parent}, or name another"
-                " folder (--out)",
+                " folder",
                 file=file,
                 value=other,
             )
         return meta.step >= self.preset.steps
+
+
+@dataclass(frozen=True)
+class Experiment(Runs):
+    """With what its runs are made of and what is written of them."""
+
+    records: Path
+    place: Place
+    data: dict[str, Any]
+    """What records say of it."""
+
+    def record(self, cell: Cell) -> Path:
+        return self.records / f"{cell.name}.json"
+
+    def start(self, cell: Cell) -> Path | None:
+        """The weights that the training of a cell starts from (see ``starts``); None: as its recipe says."""
+        return self.out / "starts" / f"{trained(cell).name}.safetensors" if self.preset.init else None
+
+    def expected(self, cell: Cell) -> dict[str, Any]:
+        start = self.start(cell)
+        words = {"preset": self.preset.init, "digest": read_header(start).metadata["digest"][:16]} if start else None
+        return expected(cell, self.preset, self.data, words)
+
+    def is_recorded(self, cell: Cell) -> bool:
+        return is_recorded(self.record(cell), self.expected(cell))
 
 
 def trained(cell: Cell) -> Cell:
@@ -90,20 +108,24 @@ def outstanding(experiment: Experiment, cells: Sequence[Cell]) -> list[Cell]:
 
 def training(experiment: Experiment, cell: Cell) -> list[str]:
     """The command that trains a cell, or goes on with it."""
-    preset, out = experiment.preset, experiment.out
-    images = out / "data"
+    preset, place, start = experiment.preset, experiment.place, experiment.start(cell)
     words = [sys.executable, "-m", "seanet", "train", recipe_of(cell.row, preset).recipe, "--resume", "--no-check"]
-    words += ["--train-json", str(annotations(out, "train")), "--train-images", str(images / "train")]
-    words += ["--val-json", str(glance(out)), "--val-images", str(images / "val")]
+    words += ["--train-json", str(place.train[0]), "--train-images", str(place.train[1])]
+    words += ["--val-json", str(glance(experiment.out)), "--val-images", str(place.val[1])]
     words += ["--out", str(experiment.run(cell)), "--seed", str(cell.seed)]
+    # Classes of other data that share a name by chance ("fork") are still other classes.
+    words += ["--init", str(start), "--reset-head"] if start else []
     return [*words, *(word for change in changes(cell.row, preset) for word in ("--set", change))]
 
 
 def measuring(experiment: Experiment, cell: Cell) -> list[str]:
     """The command that measures a cell's weights."""
-    words = [sys.executable, str(MEASURE), str(experiment.run(cell) / LAST), "--data", str(experiment.out / "data")]
+    preset = experiment.preset
+    words = [sys.executable, str(MEASURE), str(experiment.run(cell) / LAST), "--data", str(experiment.place.folder)]
     words += ["--results", str(experiment.out / "results" / f"{cell.name}.json")]
-    words += ["--record", str(experiment.record(cell)), "--threads", str(experiment.preset.threads)]
+    words += ["--record", str(experiment.record(cell)), "--threads", str(preset.threads)]
+    words += ["--batch", str(preset.measured), "--workers", str(preset.readers)]
+    words += [] if preset.drawing else ["--whole"]
     again = cell.row.settings if cell.row.of else ()
     return [*words, *(word for change in again for word in ("--set", change))]
 
@@ -221,9 +243,8 @@ class Runner:
             print(f"{cell.name}: trained in {minutes(experiment.run(cell))} minutes", flush=True)
         if experiment.is_recorded(cell):
             return
-        facts = expected(cell, experiment.preset, experiment.data)
         spent = 0.0 if cell.row.of else minutes(experiment.run(cell))
-        given = json.dumps(facts | {"minutes": {"train": spent}})
+        given = json.dumps(experiment.expected(cell) | {"minutes": {"train": spent}})
         self.processes.run(measuring(experiment, cell), log, environment, given)
         print(f"{cell.name}: {said(read(experiment.record(cell)))}", flush=True)
 
