@@ -59,6 +59,7 @@ INGREDIENTS = (
 )
 SWITCHES = (
     _on_seanet("pixels", "row 2: distances in pixels", "box.regression=pixels"),
+    _on_seanet("any", "row 4: cells inside any object are positive", "box.positives=any"),
     _on_seanet("target_iou", "row 6: B-IoU learns the IoU", "box.iou_target=iou"),
     _on_seanet("target_clamped", "row 6: B-IoU learns GIoU, at least 1e-6", "box.iou_target=clamped_giou"),
     _on_seanet("attached", "row 6: the B-IoU loss moves the boxes too", "box.iou_detached=false"),
