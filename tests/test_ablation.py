@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from builders import batch_of, target
-from seanet.config import EdgeMask, FcnBox
 from seanet import checkpoint
+from seanet.config import EdgeMask, FcnBox
 from seanet.data.coco import read_coco
 from seanet.detector import Detector
 from seanet.errors import UserError
