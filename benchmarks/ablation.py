@@ -8,7 +8,8 @@ lie in benchmarks/experiment/records/PRESET.  The same command goes on with what
 
     python benchmarks/ablation.py --preset photographs --data DIR --rows main
 
-Each row and seed goes on from what it learned of the drawn images, on a COCO-style folder of other images.
+Each row and seed goes on from what it learned of the drawn images, on a COCO-style folder of other images.  All classes are
+made one, in annotations that are written to OUT/data; the images stay where they are.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python benchmarks/results.py --preset cpu --out runs/ablation/cpu
 
-OUT is the folder in which the ablation ran: its results give differences with intervals, which are kept beside the records,
-and pictures.  Without it the page is written from what is kept.
+OUT is the folder in which the ablation ran: its results and data give differences with intervals, which are kept beside the
+records, and pictures.  Without it the page is written from what is kept.
 """
 
 import argparse
@@ -28,7 +28,6 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default=SHOWN)
     parser.add_argument("--out", type=Path, help="the folder of the runs; measure differences and draw pictures anew")
-    parser.add_argument("--data", type=Path, help="default: OUT/data")
     parser.add_argument("--records", type=Path, default=RECORDS, help="the folder of all presets' records")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "results.md")
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
@@ -43,7 +42,7 @@ def say(message: str) -> None:
 def measure_anew(args: argparse.Namespace) -> None:
     """Differences of the preset, and pictures, from its results."""
     folder = args.records / args.preset
-    data = read_coco(*find_split(args.data or args.out / "data", "val"))
+    data = read_coco(*find_split(args.out / "data", "val"))
     results = args.out / "results"
     before = read_evidence(folder, differences=False)
     found = measure(data, results, before, PAIRS, resamples=args.resamples, jobs=args.jobs, say=say)

@@ -8,15 +8,19 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from builders import batch_of, target
+from found import rle
 from seanet import checkpoint
 from seanet.config import EdgeMask, FcnBox
-from seanet.data.coco import read_coco
+from seanet.data.coco import find_split, read_coco
 from seanet.detector import Detector
 from seanet.errors import UserError
+from seanet.evaluation.assess import measure_results
 from seanet.headers import LAST, Meta
 from seanet.settings import differences
 
@@ -300,6 +304,81 @@ def test_given_images_are_taken_as_they_are(drawn, tmp_path):
     image.unlink()
     with pytest.raises(UserError, match=image.name):
         supply(tmp_path, PHOTOGRAPHS, folder)
+
+
+def region(x: int, y: int, long: int) -> dict:
+    """Of a square, in an image of 64 x 64."""
+    bits = np.zeros((64, 64), np.uint8)
+    bits[y : y + long, x : x + long] = 1
+    return {"bbox": [x, y, long, long], "segmentation": rle(bits)}
+
+
+@pytest.fixture
+def classes(tmp_path) -> Path:
+    """A folder of two images a split: objects of three categories, and in the second image a crowd region."""
+    folder = tmp_path / "given"
+    objects = [
+        {"id": 11, "image_id": 1, "category_id": 3, "iscrowd": 0, "area": 256, **region(4, 4, 16)},
+        {"id": 12, "image_id": 1, "category_id": 7, "iscrowd": 0, "area": 576, **region(36, 8, 24)},
+        {"id": 13, "image_id": 2, "category_id": 90, "iscrowd": 0, "area": 400, **region(8, 30, 20)},
+        {"id": 14, "image_id": 2, "category_id": 7, "iscrowd": 1, "area": 676, **region(34, 4, 26)},
+    ]
+    images = [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 64, "date": "today"} for i in (1, 2)]
+    names = [{"id": id, "name": name} for id, name in ((3, "car"), (7, "person"), (90, "brush"))]
+    (folder / "annotations").mkdir(parents=True)
+    for split in ("train", "val"):
+        (folder / f"{split}2017").mkdir()
+        for image in images:
+            Image.new("RGB", (64, 64)).save(folder / f"{split}2017" / image["file_name"])
+        content = {"info": {"year": 2017}, "images": images, "annotations": objects, "categories": names}
+        (folder / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_classes_of_given_images_are_made_one(classes, tmp_path):
+    before, out = contents(classes), tmp_path / "out"
+    found = supply(out, PHOTOGRAPHS, classes)
+    assert (found["classes"], found["images"]) == (1, {"train": 2, "val": 2})
+    assert contents(classes) == before
+    for split in ("train", "val"):
+        file, images = find_split(out / "data", split)
+        assert (file, images) == getattr(place(out, PHOTOGRAPHS, classes), split)
+        assert images.samefile(classes / f"{split}2017")
+        now, given = (
+            json.loads(text) for text in (file.read_bytes(), before[f"annotations/instances_{split}2017.json"])
+        )
+        assert [category["name"] for category in now["categories"]] == ["object"]
+        assert {entry.pop("category_id") for entry in now["annotations"]} == {now["categories"][0]["id"]}
+        assert {entry.pop("category_id") for entry in given["annotations"]} == {3, 7, 90}
+        assert now | {"categories": 0} == given | {"categories": 0}
+
+
+def test_its_own_truth_is_perfect_of_one_class(classes, tmp_path):
+    """Parts of a crowd region are no mistakes, so it is still one."""
+    supply(tmp_path / "out", PHOTOGRAPHS, classes)
+    data = read_coco(*find_split(tmp_path / "out" / "data", "val"))
+    assert data.categories.names == ("object",)
+    objects = json.loads(data.file.read_bytes())["annotations"]
+    single = [{"image_id": e["image_id"], "category_id": e["category_id"], "score": 0.5} | e for e in objects[:3]]
+    parts = [single[2] | {"score": 0.9} | region(x, 6, 10) for x in (36, 48)]
+    metrics = measure_results(data, single + parts, 100)
+    assert [metrics[kind]["AP"] for kind in ("segm", "bbox", "boundary")] == pytest.approx([1, 1, 1])
+    apart = read_coco(*find_split(classes, "val"))
+    assert measure_results(apart, [e | {"category_id": 7} for e in single], 100)["segm"]["AP"] < 0.5
+
+
+def test_annotations_beside_the_images_keep_their_classes_to_themselves(classes, tmp_path):
+    """As Roboflow lays them out, where a link to the images leads to the annotations too."""
+    for split, name in (("train", "train"), ("val", "valid")):
+        images = (classes / f"{split}2017").rename(classes / name)
+        (classes / "annotations" / f"instances_{split}2017.json").rename(images / "_annotations.coco.json")
+    supply(tmp_path / "out", PHOTOGRAPHS, classes)
+    for split in ("train", "val"):
+        assert read_coco(*find_split(tmp_path / "out" / "data", split)).categories.names == ("object",)
 
 
 def test_data_are_given_where_they_are_not_drawn(tmp_path):
