@@ -22,6 +22,7 @@ from seanet import checkpoint
 from seanet.data.coco import Categories, find_split, read_coco
 from seanet.data.groups import read_groups
 from seanet.detector import Detector
+from seanet.evaluation.fixed import fixed_boxes
 from seanet.evaluation.groups import measure_groups
 from seanet.evaluation.run import evaluate
 from seanet.predict import Model
@@ -94,19 +95,19 @@ def main() -> None:
     entries: list[dict] = []
     metrics = evaluate(model, data, batch=args.batch, workers=args.workers, results=entries)
     write_whole(args.results, json.dumps(entries).encode())
-    parts = {} if groups is None else measure_groups(data, entries, groups, model.config.detections.limit)
+    more: dict[str, Any] = {}
+    if groups is not None:
+        more["by_failure"] = measure_groups(data, entries, groups, model.config.detections.limit)
+    if not args.settings:  # another reading of the weights has the same mask head
+        more["fixed"] = fixed_boxes(model, data, batch=args.batch, workers=args.workers)
     minutes = facts.pop("minutes") | {"evaluate": round((time.perf_counter() - began) / 60, 2)}
-    record = (
-        facts
-        | {
-            "minutes": minutes,
-            "machine": machine(device),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "metrics": metrics,
-        }
-        | ({"by_failure": parts} if parts else {})
-    )
-    write_whole(args.record, (json.dumps(rounded(record)) + "\n").encode())
+    record = facts | {
+        "minutes": minutes,
+        "machine": machine(device),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "metrics": metrics,
+    }
+    write_whole(args.record, (json.dumps(rounded(record | more)) + "\n").encode())
 
 
 if __name__ == "__main__":
