@@ -2,8 +2,8 @@
 
     python benchmarks/results.py --preset cpu --out runs/ablation/cpu
 
-OUT is the folder in which the ablation ran: its results and data give differences with intervals, which are kept beside the
-records, and pictures.  Without it the page is written from what is kept.
+OUT is the folder in which the ablation ran: its results and data give differences with intervals and the mistakes of boxes,
+which are kept beside the records, and pictures.  Without it the page is written from what is kept.
 """
 
 import argparse
@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiment.differences import RESAMPLES, measure, write_differences
+from experiment.errors import measure_errors, write_errors
 from experiment.evidence import RECORDS, read_evidence
-from experiment.page import MAIN, PAIRS, write_page
+from experiment.page import JUDGED, MAIN, PAIRS, write_page
 from experiment.pictures import write_pictures
 
 from seanet.data.coco import find_split, read_coco
@@ -40,13 +41,14 @@ def say(message: str) -> None:
 
 
 def measure_anew(args: argparse.Namespace) -> None:
-    """Differences of the preset, and pictures, from its results."""
+    """Differences of the preset, mistakes of its boxes, and pictures, from its results."""
     folder = args.records / args.preset
     data = read_coco(*find_split(args.out / "data", "val"))
     results = args.out / "results"
-    before = read_evidence(folder, differences=False)
+    before = read_evidence(folder, measured=False)
     found = measure(data, results, before, PAIRS, resamples=args.resamples, jobs=args.jobs, say=say)
     write_differences(folder, found)
+    write_errors(folder, measure_errors(data, results, before, JUDGED, jobs=args.jobs, say=say))
     evidence = read_evidence(folder)
     if args.preset == SHOWN and MAIN in evidence.pairings:
         seed = evidence.pairings[MAIN].seeds[0]

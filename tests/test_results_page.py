@@ -24,12 +24,14 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import results  # noqa: E402
 from experiment.differences import FIGURES, OF_FAILURES, difference, measure, write_differences  # noqa: E402
-from experiment.evidence import ALL, Difference, Evidence, Pairing, read_evidence  # noqa: E402
+from experiment.errors import KINDS as MISTAKES  # noqa: E402
+from experiment.errors import errors  # noqa: E402
+from experiment.evidence import ALL, FIXED, Difference, Evidence, Pairing, read_evidence  # noqa: E402
 from experiment.page import MAIN, PAIRS, answer  # noqa: E402
 from experiment.pictures import choose, comparison  # noqa: E402
 from experiment.rows import ROWS  # noqa: E402
-from experiment.tables import change, level, of_paper, signed  # noqa: E402
-from experiment.verdicts import BETTER, NOTHING, UNKNOWN, WITHIN, WORSE, least, verdict  # noqa: E402
+from experiment.tables import change, fixed_table, level, of_paper, signed  # noqa: E402
+from experiment.verdicts import BETTER, NOTHING, UNKNOWN, WITHIN, WORSE, beyond_noise, least, verdict  # noqa: E402
 
 SIDE, LONG = 96, 24  # pixels of an image, and of the squares in it
 CORNERS = ((8, 8), (60, 8), (8, 60), (60, 60))
@@ -96,7 +98,7 @@ def put(out: Path, row: str, entries: list[dict], seeds: int = 3) -> Path:
 
 
 def measured(out: Path, records: Path) -> Evidence:
-    evidence = read_evidence(records, differences=False)
+    evidence = read_evidence(records, measured=False)
     content = measure(data_of(out), out / "results", evidence, PAIRS, resamples=200)
     write_differences(records, content)
     return read_evidence(records)
@@ -230,6 +232,86 @@ def test_differences_of_the_paper():
     assert of_paper(2, "seanet_fused", "seanet", "segm/AP") == "-"
 
 
+def boxes(*given: tuple[int, int, int, float]) -> list[dict]:
+    """Detections in image 1 as (x, y, category, box score); all have the same mask and, as score, another order."""
+    return [
+        entry(1, 8, 8) | {"bbox": [x, y, LONG, LONG], "category_id": category, "score": -rank, "box_score": rank}
+        for x, y, category, rank in given
+    ]
+
+
+def squares(*corners: tuple[int, int]) -> list[dict]:
+    """Objects of image 1."""
+    return [{**entry(1, x, y), "id": i, "area": LONG**2, "iscrowd": 0} for i, (x, y) in enumerate(corners, 1)]
+
+
+def test_every_mistake_of_a_box(out):
+    """A square of 24 px that is moved by 8 px along one side overlaps by 16 / 32 = .5, by 15 it does by 9 / 39 = .23."""
+    content = json.loads((out / "data" / "annotations" / "instances_val.json").read_text())
+    content["categories"].append({"id": 2, "name": "disc"})
+    content["annotations"] = squares(*CORNERS, (8, 34), (34, 34))
+    content["images"] = content["images"][:1]
+    (out / "data" / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    found = boxes(
+        (16, 8, 1, 0.9),  # true: at .5 exactly
+        (8, 8, 1, 0.8),  # overlaps it better but comes later: a duplicate
+        (60, 8, 2, 0.7),  # on a square, but named a disc
+        (23, 60, 1, 0.6),  # off a square
+        (75, 60, 2, 0.5),  # off a square, and named a disc
+        (84, 40, 1, 0.4),  # nowhere
+        (60, 8, 1, 0.3),  # true, but the seventh of six objects: not among the best
+    )
+    told = errors(data_of(out), found)
+    assert told["objects"] == 6
+    assert told["shares"] == {kind: pytest.approx(1 / 6, abs=1e-6) for kind in MISTAKES}
+    assert told["reached"] == pytest.approx({"50": 2 / 6, "75": 2 / 6}, abs=1e-6)  # the first and the second square
+    assert told["score"] == {"true": 0.9, "false": 0.6}  # of .8, .7, .6, .5, .4
+    assert errors(data_of(out), [])["shares"] == dict.fromkeys(MISTAKES, 0.0)
+    assert errors(data_of(out), found[2:3])["score"] == {"true": None, "false": 0.7}
+
+
+def test_a_crowd_region_forgives_and_a_free_object_is_taken(out):
+    """Of two objects almost at one place each has a box there; in a crowd region no box is false."""
+    file = out / "data" / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    first, second, region = squares((8, 8), (10, 8), (60, 60))
+    content |= {"images": content["images"][:1], "annotations": [first, second, region | {"iscrowd": 1}]}
+    file.write_text(json.dumps(content))
+    told = errors(data_of(out), boxes((60, 60, 1, 0.9), (9, 8, 1, 0.8), (9, 8, 1, 0.7)))
+    assert told["objects"] == 2
+    assert told["shares"]["true"] == told["reached"]["75"] == 1
+
+
+def in_true_boxes(level: float, most: float = 0.9) -> dict:
+    """The part of a record about masks in the true boxes, every share the same."""
+
+    def figures(value: float) -> dict:
+        shares = {name: dict.fromkeys(("1px", "3px", "8px"), value) for name in ("TA", "boundary_f", "band_iou")}
+        return {"mask_iou": value, "bands": {"all": shares | {"offset": -value}}}
+
+    return figures(level) | {"ceiling": figures(most) | {"cells": 28}}
+
+
+def test_the_mask_head_alone():
+    """Rows are bold beyond 2.78 x .01 x sqrt(2 / 3) = .0227, and those without such a measurement left out."""
+    values = {"mask_rcnn": [0.6, 0.61, 0.62], "seanet": [0.63, 0.64, 0.65], "seanet_edge": [0.62, 0.63, 0.64]}
+    evidence = made({}, values | {"seanet_box": [0.5]})
+    evidence.records["seanet_edge"].pop(2)
+    for row, own in values.items():
+        for seed, record in evidence.records[row].items():
+            record["fixed"] = in_true_boxes(own[seed])
+    rows = ("mask_rcnn", "seanet", "seanet_edge", "seanet_box")
+    assert evidence.noise("mask_iou", FIXED)[1] == 5
+    assert [beyond_noise(evidence, row, "mask_rcnn", "TA/1px", FIXED) for row in rows] == [False, True, False, False]
+    table = fixed_table(evidence, rows, "mask_rcnn").splitlines()
+    shares = lambda text: " | ".join([text] * 7)  # noqa: E731
+    assert table[2] == f"| `mask_rcnn` | 3 | {shares('61.0 ± 1.0')} | −0.61 ± 0.01 |"
+    assert table[3] == f"| `seanet` | 3 | {shares('**64.0 ± 1.0**')} | **−0.64 ± 0.01** |"
+    assert table[4] == f"| `seanet_edge` | 2 | {shares('62.5 ± 0.7')} | −0.62 ± 0.01 |"
+    assert table[5] == f"| most with 28 x 28 cells |  | {shares('90.0')} | −0.90 |"
+    assert len(table) == 6
+
+
 def test_pairs_are_of_rows():
     assert {row for pair in PAIRS for row in pair} <= ROWS.keys()
     assert len(set(PAIRS)) == len(PAIRS)
@@ -261,6 +343,8 @@ def test_the_page(out, tmp_path):
     assert "- mask AP: **worse**" in text
     assert "| `seanet_box` | `mask_rcnn` | 1 ¹ |" in text
     assert "| `mask_rcnn_read_nms_60` | `mask_rcnn` | 3 |" in text
+    assert "| `seanet` | 3 | 100.0 | 0.0 | 0.0 | 0.0 | 0.0 | 0.0 | 87.5 | 87.5 | 0.90 | - |" in text
+    assert "The mask head alone" not in text
     assert "nan" not in text
     for picture in re.findall(r"\]\((results/.+?)\)", text):
         content = (page.parent / picture).read_bytes()
@@ -299,4 +383,4 @@ def test_mistakes_are_named(out, tmp_path):
     other = json.loads((records / "seanet-s0.json").read_text()) | {"steps": 10}
     (records / "seanet-s0.json").write_text(json.dumps(other))
     with pytest.raises(UserError, match="with the steps 9 and 10"):
-        read_evidence(records, differences=False)
+        read_evidence(records, measured=False)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from experiment.evidence import ALL, DIFFERENCES, Difference, Evidence
@@ -41,6 +41,7 @@ RESAMPLES, SEED = 1000, 0
 DIGITS = 6
 
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 def failures(file: Path) -> dict[str, frozenset[int]]:
@@ -75,14 +76,15 @@ def measure(
     runs = [(row, seed) for row, own in evidence.records.items() for seed in own]
     files = [results / f"{row}-s{seed}.json" for row, seed in runs]
     drawn: dict[tuple[str, int], np.ndarray] = {}
-    for run, found in zip(runs, _each(partial(of_results, data, groups, weights), files, jobs), strict=True):
+    for run, found in zip(runs, each(partial(of_results, data, groups, weights), files, jobs), strict=True):
         drawn[run] = found
         say(f"drew images for {run[0]}, seed {run[1]}: {len(drawn)} of {len(runs)}")
     facts = {"preset": evidence.preset, "images": len(data.images), "resamples": resamples, "seed": SEED}
     return facts | {"pairs": list(_pairs(drawn, evidence, pairs, [ALL, *kinds]))}
 
 
-def _each(of: Callable[[Path], np.ndarray], files: Sequence[Path], jobs: int) -> Iterator[np.ndarray]:
+def each(of: Callable[[Path], T], files: Sequence[Path], jobs: int) -> Iterator[T]:
+    """What ``of`` makes of every file, in their order."""
     if jobs == 1:
         yield from map(of, files)
         return
@@ -92,12 +94,16 @@ def _each(of: Callable[[Path], np.ndarray], files: Sequence[Path], jobs: int) ->
 
 def of_results(data: CocoData, groups: Sequence[np.ndarray], weights: np.ndarray, file: Path) -> np.ndarray:
     """(1 + B, G, F): every figure of a file of results for each draw."""
+    measured = assess(data, results_of(file, data), LIMIT)
+    return np.stack([figures(measured, member, weights) for member in groups], 1)
+
+
+def results_of(file: Path, data: CocoData) -> list[dict]:
     if not file.is_file():
         raise UserError(
             f"{file} does not exist though there is a record of it: run benchmarks/ablation.py again", file=file
         )
-    measured = assess(data, read_results(file, data), LIMIT)
-    return np.stack([figures(measured, member, weights) for member in groups], 1)
+    return read_results(file, data)
 
 
 def figures(measured: Assessment, member: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -11,9 +11,10 @@ from experiment.records import read
 from seanet.errors import UserError
 
 RECORDS = Path(__file__).parent / "records"
-DIFFERENCES = "differences.json"
+DIFFERENCES, ERRORS = "differences.json", "errors.json"
 NAME = re.compile(r"(?P<row>.+)-s(?P<seed>\d+)")
 ALL = "all"  # the group of all images, beside the kinds of failure
+FIXED = "true boxes"  # the mask head alone, in place of a group
 SAME = 1e-4  # share of one up to which records and differences agree
 
 
@@ -51,10 +52,12 @@ class Evidence:
     records: dict[str, dict[int, dict[str, Any]]]  # by row and seed
     pairings: dict[tuple[str, str], Pairing]  # by row and the row it is compared with
     facts: dict[str, Any] = field(default_factory=dict)  # how differences were measured
+    errors: dict[str, dict[str, Any]] = field(default_factory=dict)  # of boxes, by row and seed
 
     def values(self, row: str, key: str, group: str = ALL) -> list[float]:
         """A figure of a row, seed by seed; empty where it was not measured."""
-        found = (figure(_metrics(record, group), key) for record in self.records.get(row, {}).values())
+        parts = (_metrics(record, group) for record in self.records.get(row, {}).values())
+        found = (figure(metrics, key) for metrics in parts if metrics)
         return [value for value in found if value is not None]
 
     def difference(self, row: str, against: str, key: str, group: str = ALL) -> Difference | None:
@@ -74,8 +77,8 @@ class Evidence:
         return ((squares / freedom) ** 0.5 if freedom else float("nan")), freedom
 
 
-def read_evidence(folder: Path, differences: bool = True) -> Evidence:
-    """All records of a preset, and with ``differences`` those that were measured already."""
+def read_evidence(folder: Path, measured: bool = True) -> Evidence:
+    """All records of a preset, and with ``measured`` the differences and errors that were measured already."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no records there: run 'python benchmarks/ablation.py --preset {folder.name}' first")
     records: dict[str, dict[int, dict[str, Any]]] = {}
@@ -84,9 +87,10 @@ def read_evidence(folder: Path, differences: bool = True) -> Evidence:
             records.setdefault(name["row"], {})[int(name["seed"])] = read(path)
     records = {row: dict(sorted(own.items())) for row, own in records.items()}
     file = folder / DIFFERENCES
-    content = read(file) if differences and file.exists() else {"pairs": []}
+    content = read(file) if measured and file.exists() else {"pairs": []}
+    errors = read(folder / ERRORS)["rows"] if measured and (folder / ERRORS).exists() else {}
     _require_alike(records, folder)
-    evidence = Evidence(folder.name, records, _pairings(content.pop("pairs")), content)
+    evidence = Evidence(folder.name, records, _pairings(content.pop("pairs")), content, errors)
     _check(evidence, file)
     return evidence
 
@@ -108,13 +112,20 @@ def _require_alike(records: dict[str, dict[int, dict[str, Any]]], folder: Path) 
 def figure(metrics: dict[str, Any], key: str) -> float | None:
     """A figure by its key, such as ``segm/AP`` or ``TA@R/3px``, out of what an evaluation gives."""
     group, _, name = key.partition("/")
+    if key == "mask_iou":
+        return metrics[key]
+    if key == "offset":
+        return metrics["bands"]["all"][key]
     if key == "found":
         everything = metrics["bands"]["all"]
         return everything["matched"] / everything["objects"] if everything["objects"] else None
     return (metrics[group] if group in ("segm", "bbox", "boundary") else metrics["bands"]["all"][group]).get(name)
 
 
-def _metrics(record: dict[str, Any], group: str) -> dict[str, Any]:
+def _metrics(record: dict[str, Any], group: str) -> dict[str, Any] | None:
+    """None where the masks in true boxes were not measured."""
+    if group == FIXED:
+        return record.get("fixed")
     return record["metrics"] if group == ALL else record["by_failure"][group]
 
 

@@ -9,14 +9,16 @@ from pathlib import Path
 from statistics import fmean
 
 from experiment import charts, wording
-from experiment.evidence import ALL, RECORDS, Evidence, read_evidence
+from experiment.evidence import ALL, FIXED, RECORDS, Evidence, read_evidence
 from experiment.pictures import EXAMPLES, SHEETS
 from experiment.rows import GROUPS, ROWS
 from experiment.tables import (
     NAMES,
     change,
     changes_table,
+    errors_table,
     failure_table,
+    fixed_table,
     level,
     levels_table,
     main_table,
@@ -38,9 +40,16 @@ EQUAL = (
     ("seanet_hard", "mask_rcnn_hard"),
 )
 """The main comparison again, with something that the two rows do differently made equal, or changed in both."""
+JUDGED = (
+    *("mask_rcnn", "seanet", "seanet_box", "seanet_edge", "seanet_class_4"),
+    *("seanet_read_nms_50", "mask_rcnn_read_nms_60"),
+)
+"""Rows whose boxes are looked at one by one."""
 UNSUPERVISED = ("seanet_box_attention", "seanet")
 OWN = tuple((row.name, row.against) for row in ROWS.values() if row.against)
 PAIRS = (*OWN, *EQUAL, UNSUPERVISED)
+MASK_HEADS = [row.name for row in ROWS.values() if not row.of and not any(s.startswith("box.") for s in row.settings)]
+"""Trained rows that differ in more than a setting of the box head."""
 CHARTS = {"profile.svg": "By IoU", "failures.svg": "By failure and width of the band", "rows.svg": "Every row"}
 CAPTIONS = {
     "gains": "Largest gains at the boundary",
@@ -76,6 +85,7 @@ def sections(evidence: Evidence, folder: Path, records: Path) -> Iterator[str]:
     yield "### By failure\n\n" + wording.BY_FAILURE
     yield from _picture(folder, "failures.svg", CHARTS["failures.svg"])
     yield failure_table(evidence, *MAIN, kinds(evidence))
+    yield from boxes_and_masks(evidence)
     yield from rows_sections(evidence)
     yield from _picture(folder, "rows.svg", CHARTS["rows.svg"])
     yield from pictures(folder)
@@ -163,6 +173,14 @@ def how(evidence: Evidence) -> str:
 def _noise(evidence: Evidence, key: str) -> list[str]:
     (deviation, freedom), enough = evidence.noise(key), least(evidence, key, 1)
     return [f"{100 * deviation:.2f}", str(freedom), f"{100 * enough:.1f}"] if enough is not None else ["-", "0", "-"]
+
+
+def boxes_and_masks(evidence: Evidence) -> Iterator[str]:
+    """What becomes of the boxes, and what the mask heads do in true ones, where that is measured."""
+    if evidence.errors:
+        yield f"### Where the boxes lose or gain\n\n{wording.BOXES}\n\n{errors_table(evidence, JUDGED)}"
+    if any(evidence.values(row, "mask_iou", FIXED) for row in MASK_HEADS):
+        yield f"### The mask head alone\n\n{wording.MASKS}\n\n{fixed_table(evidence, MASK_HEADS, MAIN[1])}"
 
 
 def rows_sections(evidence: Evidence) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """Tables of the results page, in Markdown.  AP and shares of bands are in percent."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean, stdev
 
 from experiment.differences import ENOUGH, PROFILE
-from experiment.evidence import ALL, Difference, Evidence
+from experiment.errors import KINDS, REACHED
+from experiment.evidence import ALL, FIXED, Difference, Evidence, figure
 from experiment.rows import Row
-from experiment.verdicts import SURE, verdict
+from experiment.verdicts import SURE, beyond_noise, verdict
 
 from seanet.papers import TABLES
 
@@ -34,6 +35,13 @@ NAMES = {
 SHORT = ("segm/AP", "segm/AP75", "bbox/AP", "boundary/AP", "TA@R/3px")
 BY_FAILURE = ("segm/AP", "segm/AP75", "bbox/AP", "boundary/AP", "TA@R/1px", "TA@R/3px", "TA@R/8px")
 
+IN_TRUE_BOXES = {
+    "mask_iou": "mask IoU",
+    **{key: NAMES[key] for key in ("TA/1px", "TA/3px", "TA/8px")},
+    **{key: NAMES[key] for key in ("boundary_f/1px", "boundary_f/3px", "band_iou/3px")},
+    "offset": "offset, px",
+}
+
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """A table whose first ``left`` columns are words."""
@@ -50,6 +58,16 @@ def level(values: Sequence[float]) -> str:
     if not values:
         return "-"
     return f"{percent(fmean(values))} ± {percent(stdev(values))}" if len(values) > 1 else f"{percent(values[0])} ¹"
+
+
+def pixels(values: Sequence[float]) -> str:
+    """As ``level``, signed and in pixels."""
+    mean = shifted(fmean(values))
+    return f"{mean} ± {stdev(values):.2f}" if len(values) > 1 else f"{mean} ¹"
+
+
+def shifted(offset: float) -> str:
+    return f"{offset:+.2f}".replace("-", "−")
 
 
 def change(found: Difference | None, sure: bool = False) -> str:
@@ -102,6 +120,21 @@ def failure_table(evidence: Evidence, row: str, against: str, kinds: Sequence[st
     return markdown(head, lines, left=2)
 
 
+def errors_table(evidence: Evidence, rows: Iterable[str]) -> str:
+    """What the best-ranked boxes of several rows are: means over seeds."""
+    reached = [f"reached at .{name}" for name in REACHED]
+    head = ["row", "seeds", *KINDS, *reached, "score of true", "score of false"]
+    known = [(row, list(evidence.errors[row].values())) for row in rows if row in evidence.errors]
+    return markdown(head, [_errors(row, runs) for row, runs in known])
+
+
+def fixed_table(evidence: Evidence, rows: Iterable[str], against: str) -> str:
+    """The mask heads of several rows in the true boxes, bold what is beyond noise from another's; then the most possible."""
+    known = [row for row in rows if evidence.values(row, "mask_iou", FIXED)]
+    head = ["row", "seeds", *IN_TRUE_BOXES.values()]
+    return markdown(head, [*(_fixed(evidence, row, against) for row in known), *_ceilings(evidence, known)])
+
+
 def levels_table(evidence: Evidence, rows: Iterable[Row]) -> str:
     """Means over seeds of several rows."""
     head = ["row", "what it is", "seeds", *(NAMES[key] for key in SHORT)]
@@ -128,6 +161,36 @@ def of_paper(table: int, row: str, against: str, key: str) -> str:
 def _levels(evidence: Evidence, row: Row) -> list[str]:
     seeds = len(evidence.records[row.name])
     return [f"`{row.name}`", row.note, str(seeds), *(level(evidence.values(row.name, key)) for key in SHORT)]
+
+
+def _errors(row: str, runs: Sequence[dict]) -> list[str]:
+    shares = [percent(_mean(run["shares"][kind] for run in runs)) for kind in KINDS]
+    reached = [percent(_mean(run["reached"][name] for run in runs)) for name in REACHED]
+    scores = [_mean(run["score"][name] for run in runs) for name in ("true", "false")]
+    return [f"`{row}`", str(len(runs)), *shares, *reached, *(f"{s:.2f}" if math.isfinite(s) else "-" for s in scores)]
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    """Of those that are there; nan if none is."""
+    there = [value for value in values if value is not None]
+    return fmean(there) if there else math.nan
+
+
+def _fixed(evidence: Evidence, row: str, against: str) -> list[str]:
+    cells = []
+    for key in IN_TRUE_BOXES:
+        values = evidence.values(row, key, FIXED)
+        text = pixels(values) if key == "offset" else level(values)
+        cells.append(f"**{text}**" if beyond_noise(evidence, row, against, key, FIXED) else text)
+    return [f"`{row}`", str(len(evidence.values(row, "mask_iou", FIXED))), *cells]
+
+
+def _ceilings(evidence: Evidence, rows: Iterable[str]) -> Iterator[list[str]]:
+    """One for each number of cells that the rows' masks have."""
+    runs = [run["fixed"]["ceiling"] for row in rows for run in evidence.records[row].values() if "fixed" in run]
+    for cells, most in {run["cells"]: run for run in runs}.items():
+        shares = [percent(figure(most, key)) for key in IN_TRUE_BOXES if key != "offset"]
+        yield [f"most with {cells} x {cells} cells", "", *shares, shifted(figure(most, "offset"))]
 
 
 def _changes(evidence: Evidence, pair: tuple[str, str], table: int | None) -> list[str]:

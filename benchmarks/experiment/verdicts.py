@@ -1,5 +1,7 @@
 """What may be said of a difference: better, worse, or nothing."""
 
+from statistics import fmean
+
 from experiment.evidence import ALL, Evidence
 
 # Student's t at 97.5 % for 1, 2, ... degrees of freedom; the last stands for all that follow.
@@ -33,3 +35,10 @@ def verdict(evidence: Evidence, row: str, against: str, key: str, group: str = A
     if abs(found.by) <= (enough or 0.0):
         return WITHIN
     return BETTER if found.by > 0 else WORSE
+
+
+def beyond_noise(evidence: Evidence, row: str, against: str, key: str, group: str = ALL) -> bool:
+    """Whether means over seeds differ by more than seeds alone make them; False where either or the noise is unknown."""
+    a, b = (evidence.values(name, key, group) for name in (against, row))
+    enough = least(evidence, key, min(len(a), len(b)), group) if a and b else None
+    return enough is not None and abs(fmean(b) - fmean(a)) > enough

@@ -63,6 +63,21 @@ Where the box head with B-IoU helps, boxes of thin far parts should gain (`box`)
 crowded boundaries should (`blur`, `clutter`); `none` is what is left. Each kind is a quarter of the images, so its
 intervals are about twice as wide."""
 
+BOXES = """\
+Each line looks at the detections with the highest box scores, as many as there are objects, and says which share of them,
+in percent, is *true*: their IoU is at least .5 with an object of their class that no better-scored one has. The others
+are a *duplicate* of a true one; of the *wrong class* (IoU at least .5 with an object of another class); *off* (IoU .1 to
+.5 with one of their class); *off* and of the *wrong class* too; or *background*. *Reached* is the share of all objects that
+any detection of their class overlaps by .5 or .75, of up to 100 an image: where two rows reach as many but one has fewer
+true ones, its scores rank its boxes worse. Scores are medians, of the true and of the false ones here; AP depends on
+their order alone, not on their height. All are means over seeds, without intervals."""
+
+MASKS = """\
+Here masks are predicted in the true boxes and for the true classes, so that neither boxes nor scores have a part in it.
+The last line is what a mask of so many cells can show at most: the truth, cut into the cells and pasted back. In percent,
+but for the offset: how many pixels masks are too large (+) or too small (−). In bold is what lies further from Mask R-CNN
+than seeds alone would make it; without bold, nothing is shown."""
+
 PICTURES = """\
 ## Pictures
 
