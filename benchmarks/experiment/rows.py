@@ -59,6 +59,8 @@ INGREDIENTS = (
 )
 SWITCHES = (
     _on_seanet("pixels", "row 2: distances in pixels", "box.regression=pixels"),
+    _on_seanet("convs_4", "towers of the box head of four convolutions", "box.convs=4"),
+    _on_seanet("class_4", "the class loss of the box head four times as heavy", "box.class_weight=4"),
     _on_seanet("any", "row 4: cells inside any object are positive", "box.positives=any"),
     _on_seanet("target_iou", "row 6: B-IoU learns the IoU", "box.iou_target=iou"),
     _on_seanet("target_clamped", "row 6: B-IoU learns GIoU, at least 1e-6", "box.iou_target=clamped_giou"),
@@ -77,8 +79,9 @@ SWITCHES = (
 )
 READINGS = (
     _on_seanet("read_sigmoid", "row 7: sigmoid of what was trained without", "box.iou_activation=sigmoid", of="seanet"),
-    _on_seanet("read_power_50", "row 7: class^.5 x B-IoU^.5", "box.iou_power=0.5", of="seanet"),
+    _on_seanet("read_class", "row 7: the class score alone ranks", "box.iou_power=0", of="seanet"),
     _on_seanet("read_power_25", "row 7: class^.75 x B-IoU^.25", "box.iou_power=0.25", of="seanet"),
+    _on_seanet("read_power_75", "row 7: class^.25 x B-IoU^.75", "box.iou_power=0.75", of="seanet"),
     _on_seanet("read_class_first", "row 8: the cell of the best class speaks", "box.cell=class_first", of="seanet"),
     _on_seanet("read_nms_50", "row 16: the baseline's suppression", "detections.nms=0.5", of="seanet"),
     Row(
