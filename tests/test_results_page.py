@@ -205,6 +205,13 @@ def test_words_follow_interval_and_noise(by, interval, seeds, word):
     assert verdict(evidence, *MAIN, "segm/AP") == word
 
 
+def test_levels_beside_a_difference_are_of_its_seeds():
+    evidence = made({"seanet": (0.07, (0.06, 0.08), 1)}, {"mask_rcnn": [0.3, 0.4, 0.5], "seanet": [0.37]})
+    shared = evidence.shared(*MAIN)
+    assert [evidence.values(row, "segm/AP", seeds=shared) for row in MAIN] == [[0.37], [0.3]]
+    assert evidence.shared("seanet_box", "mask_rcnn") is None
+
+
 def test_words_without_noise_of_seeds():
     """Of readings of the same weights the interval decides; where no row has several seeds nothing is said."""
     single = {"mask_rcnn": [0.3], "seanet": [0.31], "mask_rcnn_read_nms_60": [0.301]}

@@ -1,6 +1,7 @@
 """What runs left behind: a record for each row and seed, and the differences of rows, read from a preset's folder."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
@@ -54,15 +55,21 @@ class Evidence:
     facts: dict[str, Any] = field(default_factory=dict)  # how differences were measured
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)  # of boxes, by row and seed
 
-    def values(self, row: str, key: str, group: str = ALL) -> list[float]:
-        """A figure of a row, seed by seed; empty where it was not measured."""
-        parts = (_metrics(record, group) for record in self.records.get(row, {}).values())
+    def values(self, row: str, key: str, group: str = ALL, seeds: Collection[int] | None = None) -> list[float]:
+        """A figure of a row, seed by seed, of ``seeds`` or of all; empty where it was not measured."""
+        runs = self.records.get(row, {}).items()
+        parts = (_metrics(record, group) for seed, record in runs if seeds is None or seed in seeds)
         found = (figure(metrics, key) for metrics in parts if metrics)
         return [value for value in found if value is not None]
 
     def difference(self, row: str, against: str, key: str, group: str = ALL) -> Difference | None:
         pairing = self.pairings.get((row, against))
         return pairing.groups.get(group, {}).get(key) if pairing else None
+
+    def shared(self, row: str, against: str) -> tuple[int, ...] | None:
+        """The seeds of both of which the difference is made; None: it was not measured."""
+        pairing = self.pairings.get((row, against))
+        return pairing.seeds if pairing else None
 
     def source(self, row: str) -> str:
         """The row whose weights a row reads: itself, if it was trained."""

@@ -19,6 +19,7 @@ from experiment.tables import (
     errors_table,
     failure_table,
     fixed_table,
+    glance_table,
     level,
     levels_table,
     main_table,
@@ -81,10 +82,11 @@ def sections(evidence: Evidence, folder: Path, records: Path) -> Iterator[str]:
     yield "## How it was run\n\n" + how(evidence)
     yield "## SEANet beside Mask R-CNN\n\n" + main_table(evidence, *MAIN)
     yield from _picture(folder, "profile.svg", CHARTS["profile.svg"])
-    yield f"<details><summary>By IoU, in figures</summary>\n\n{profile_table(evidence, *MAIN)}\n\n</details>"
+    yield folded("By IoU, in figures", profile_table(evidence, *MAIN))
     yield "### By failure\n\n" + wording.BY_FAILURE
     yield from _picture(folder, "failures.svg", CHARTS["failures.svg"])
-    yield failure_table(evidence, *MAIN, kinds(evidence))
+    yield glance_table(evidence, *MAIN, kinds(evidence))
+    yield folded("All figures by failure", failure_table(evidence, *MAIN, kinds(evidence)))
     yield from boxes_and_masks(evidence)
     yield from rows_sections(evidence)
     yield from _picture(folder, "rows.svg", CHARTS["rows.svg"])
@@ -106,6 +108,7 @@ def answer(evidence: Evidence) -> Iterator[str]:
     yield f"SEANet less Mask R-CNN, {len(pairing.seeds)} seed{'s' * (len(pairing.seeds) > 1)}, in percent points:\n"
     for key in HEADLINES:
         yield f"- {NAMES[key]}: {_said(evidence, key)}"
+    yield "\n" + wording.KEY
     yield "\n" + _expected(evidence)
     yield "\n" + _others(evidence)
 
@@ -113,7 +116,8 @@ def answer(evidence: Evidence) -> Iterator[str]:
 def _said(evidence: Evidence, key: str) -> str:
     found, word = evidence.difference(*MAIN, key), verdict(evidence, *MAIN, key)
     assert found is not None  # of a measured pair
-    levels = " to ".join(level(evidence.values(row, key)) for row in reversed(MAIN))
+    seeds = evidence.shared(*MAIN)
+    levels = " to ".join(level(evidence.values(row, key, seeds=seeds)) for row in reversed(MAIN))
     printed = of_paper(2, *MAIN, key)
     beside = f"; the paper, with ResNet-101: {printed}" if printed != "-" else ""
     return f"**{word}**, {change(found)}; {levels}{beside}"
@@ -166,8 +170,8 @@ def how(evidence: Evidence) -> str:
     ]
     noise = [[NAMES[key], *_noise(evidence, key)] for key in HEADLINES]
     head = ["figure", "sd over seeds", "degrees of freedom", "least difference of two single runs"]
-    folded = markdown(["row", "recipe", "seeds", "minutes of a training"], minutes, left=2)
-    return f"{intro}\n\n{markdown(head, noise)}\n\n<details><summary>Minutes by row</summary>\n\n{folded}\n\n</details>"
+    lengths = folded("Minutes by row", markdown(["row", "recipe", "seeds", "minutes of a training"], minutes, left=2))
+    return f"{intro}\n\n{markdown(head, noise)}\n\n{lengths}"
 
 
 def _noise(evidence: Evidence, key: str) -> list[str]:
@@ -242,6 +246,10 @@ def kinds(evidence: Evidence) -> list[str]:
     if MAIN in evidence.pairings:
         return [kind for kind in evidence.pairings[MAIN].groups if kind != ALL]
     return list(any_record(evidence).get("by_failure", {}))
+
+
+def folded(summary: str, text: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
 
 
 def wrapped(text: str) -> str:

@@ -32,7 +32,9 @@ NAMES = {
     "boundary_f/3px": "boundary F, 3 px",
     "found": "objects found",
 }
+CHANGES = ("segm/AP", "bbox/AP", "boundary/AP", "TA@R/3px")
 SHORT = ("segm/AP", "segm/AP75", "bbox/AP", "boundary/AP", "TA@R/3px")
+GLANCE = ("segm/AP", "bbox/AP", "boundary/AP", "TA@R/1px", "TA@R/8px")
 BY_FAILURE = ("segm/AP", "segm/AP75", "bbox/AP", "boundary/AP", "TA@R/1px", "TA@R/3px", "TA@R/8px")
 
 IN_TRUE_BOXES = {
@@ -44,8 +46,8 @@ IN_TRUE_BOXES = {
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A table whose first ``left`` columns are words."""
-    rule = ["---"] * left + ["---:"] * (len(head) - left)
+    """A table whose first ``left`` columns are words, and verdicts too."""
+    rule = ["---" if i < left or name.startswith("verdict") else "---:" for i, name in enumerate(head)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
 
 
@@ -90,11 +92,11 @@ def signed(value: float) -> str:
 def main_table(evidence: Evidence, row: str, against: str) -> str:
     """Every figure of two rows, their difference, and the paper's with ResNet-101."""
     head = ["figure", f"`{against}`", f"`{row}`", "difference, 95 %", "each seed", "verdict", "paper, R101"]
-    lines = []
+    lines, seeds = [], evidence.shared(row, against)
     for key, name in NAMES.items():
         found, said = evidence.difference(row, against, key), verdict(evidence, row, against, key)
         each = ", ".join(map(signed, found.each)) if found else "-"
-        levels = [level(evidence.values(r, key)) for r in (against, row)]
+        levels = [level(evidence.values(r, key, seeds=seeds)) for r in (against, row)]
         lines.append([name, *levels, change(found, said in SURE), each, said, of_paper(2, row, against, key)])
     return markdown(head, lines)
 
@@ -106,13 +108,22 @@ def profile_table(evidence: Evidence, row: str, against: str) -> str:
     return markdown(["IoU", "mask AP: difference, 95 %"], lines)
 
 
+def glance_table(evidence: Evidence, row: str, against: str, kinds: Sequence[str]) -> str:
+    """Differences in a few figures by kind of failure."""
+    lines = []
+    for kind in (ALL, *kinds):
+        said = {key: verdict(evidence, row, against, key, kind) in SURE for key in GLANCE}
+        lines.append([f"`{kind}`", *(change(evidence.difference(row, against, k, kind), said[k]) for k in GLANCE)])
+    return markdown(["images", *(NAMES[key] for key in GLANCE)], lines)
+
+
 def failure_table(evidence: Evidence, row: str, against: str, kinds: Sequence[str]) -> str:
     """Levels and differences by kind of failure."""
-    lines = []
+    lines, seeds = [], evidence.shared(row, against)
     for kind in (ALL, *kinds):
         for key in BY_FAILURE:
             found = evidence.difference(row, against, key, kind)
-            levels = [level(evidence.values(r, key, kind)) for r in (against, row)]
+            levels = [level(evidence.values(r, key, kind, seeds)) for r in (against, row)]
             said = verdict(evidence, row, against, key, kind)
             first = f"**{kind}**" if key == BY_FAILURE[0] else ""
             lines.append([first, NAMES[key], *levels, change(found, said in SURE), said])
@@ -143,7 +154,7 @@ def levels_table(evidence: Evidence, rows: Iterable[Row]) -> str:
 
 def changes_table(evidence: Evidence, pairs: Iterable[tuple[str, str]], table: int | None = None) -> str:
     """Differences of several rows to those they are compared with, beside the paper's in that table."""
-    head = ["row", "against", "seeds", *(NAMES[key] for key in SHORT), "verdict: mask AP", "boundary AP"]
+    head = ["row", "against", "seeds", *(NAMES[key] for key in CHANGES), "verdict: mask AP"]
     lines = [_changes(evidence, pair, table) for pair in pairs if pair in evidence.pairings]
     return markdown([*head, f"paper, table {table}"] if table else head, lines, left=2)
 
@@ -194,12 +205,12 @@ def _ceilings(evidence: Evidence, rows: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _changes(evidence: Evidence, pair: tuple[str, str], table: int | None) -> list[str]:
-    said = {key: verdict(evidence, *pair, key) for key in SHORT}
-    cells = [change(evidence.difference(*pair, key), said[key] in SURE) for key in SHORT]
+    said = {key: verdict(evidence, *pair, key) for key in CHANGES}
+    cells = [change(evidence.difference(*pair, key), said[key] in SURE) for key in CHANGES]
     seeds = len(evidence.pairings[pair].seeds)
     few = f"{seeds} ¹" if seeds < ENOUGH else str(seeds)
     paper = [of_paper(table, *pair, "segm/AP")] if table else []
-    return [f"`{pair[0]}`", f"`{pair[1]}`", few, *cells, said["segm/AP"], said["boundary/AP"], *paper]
+    return [f"`{pair[0]}`", f"`{pair[1]}`", few, *cells, said["segm/AP"], *paper]
 
 
 def _plain(recipe: str) -> str:

@@ -10,6 +10,11 @@ paper names, equal data, equal seeds and an equal schedule for every row. `pytho
 page from the records in `benchmarks/experiment/records`; figures and the words *better*, *worse* and *no difference
 seen* are put in by code."""
 
+KEY = """\
+TA@R is the share of pixels labelled right in a band of that width around the true boundary, 0 for objects that were
+missed. Brackets hold intervals of 95 %; ( ) and ¹ mark fewer than three seeds. What each word asks for stands in
+[How sure the figures are](#how-sure-the-figures-are)."""
+
 DATA = """\
 ## The data
 
@@ -61,22 +66,26 @@ charts and its pictures; without `--out` it does so from the records alone."""
 BY_FAILURE = """\
 Where the box head with B-IoU helps, boxes of thin far parts should gain (`box`); where edge attention helps, soft and
 crowded boundaries should (`blur`, `clutter`); `none` is what is left. Each kind is a quarter of the images, so its
-intervals are about twice as wide."""
+intervals are about twice as wide. The table shows differences, in bold what is better or worse."""
 
 BOXES = """\
-Each line looks at the detections with the highest box scores, as many as there are objects, and says which share of them,
-in percent, is *true*: their IoU is at least .5 with an object of their class that no better-scored one has. The others
-are a *duplicate* of a true one; of the *wrong class* (IoU at least .5 with an object of another class); *off* (IoU .1 to
-.5 with one of their class); *off* and of the *wrong class* too; or *background*. *Reached* is the share of all objects that
-any detection of their class overlaps by .5 or .75, of up to 100 an image: where two rows reach as many but one has fewer
-true ones, its scores rank its boxes worse. Scores are medians, of the true and of the false ones here; AP depends on
-their order alone, not on their height. All are means over seeds, without intervals."""
+Of each row, as many detections as there are objects, those with the highest box scores, in percent:
+
+- *true*: IoU of boxes at least .5 with an object of their class that no better-scored one has;
+- *duplicate*: the same, but the object is taken;
+- *wrong class*: IoU at least .5 with objects of other classes alone;
+- *off*: IoU .1 to .5 with an object of their class, or of another (*off, wrong class*); and *background*, the rest.
+
+*Reached* is the share of all objects that some detection of their class overlaps by .5 or .75, whatever its score, of up
+to 100 an image. Where two rows reach as many but one has fewer true ones, its scores rank its boxes worse. Scores are
+medians, of the true and of the false ones; AP depends on their order, not on their height. Means over seeds, without
+intervals."""
 
 MASKS = """\
 Here masks are predicted in the true boxes and for the true classes, so that neither boxes nor scores have a part in it.
 The last line is what a mask of so many cells can show at most: the truth, cut into the cells and pasted back. In percent,
-but for the offset: how many pixels masks are too large (+) or too small (−). In bold is what lies further from Mask R-CNN
-than seeds alone would make it; without bold, nothing is shown."""
+but for the offset: how many pixels masks are too large (+) or too small (−). What lies further from Mask R-CNN than seeds
+alone would make it is in bold; no difference is seen in the rest."""
 
 PICTURES = """\
 ## Pictures
@@ -88,7 +97,9 @@ SWITCHED = """\
 The default against its alternatives, one setting at a time; row n is that of [the table of
 gaps](paper.md#what-the-paper-leaves-open)."""
 
-READ = "Nothing is trained: the weights of a row are read with another setting."
+READ = """\
+Nothing is trained: the weights of a row are read with another setting. Row n is that of [the table of
+gaps](paper.md#what-the-paper-leaves-open)."""
 
 EQUALLED = """\
 The two recipes suppress boxes at different IoUs (.6 and .5), and settings could favour one of them. So SEANet stands
