@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,7 +23,8 @@ from seanet.evaluation.assess import Assessment, assess
 from seanet.evaluation.bootstrap import draws, interval, mean_precision, means
 from seanet.evaluation.boundary import NAMES
 from seanet.evaluation.compare import at_recall
-from seanet.evaluation.matching import THRESHOLDS, Hits
+from seanet.evaluation.groups import hits_of, numbers
+from seanet.evaluation.matching import THRESHOLDS
 from seanet.evaluation.results import read_results
 from seanet.report.files import write_whole
 
@@ -111,20 +111,13 @@ def figures(measured: Assessment, member: np.ndarray, weights: np.ndarray) -> np
     weights, pairs = weights[:, member], measured.pairs
     found = []
     for kind, names in PRECISION.items():
-        precision = mean_precision(part(measured.hits[kind], member), weights)
+        precision = mean_precision(hits_of(measured.hits[kind], member), weights)
         found += [precision.mean(1) if name == "AP" else precision[:, _threshold(name)] for name in names]
     rows = member[pairs.image]
     columns = [NAMES.index(width) for width in BANDS]
     several = [values[:, columns] for values in (at_recall(measured), pairs.trimap, pairs.band_iou, pairs.boundary_f)]
     values = np.concatenate([*several, (pairs.result >= 0)[:, None]], 1)[rows]
-    return np.concatenate([np.stack(found, 1), means(values, _places(member)[pairs.image[rows]], weights)], 1)
-
-
-def part(hits: Hits, member: np.ndarray) -> Hits:
-    """What AP of those images alone is made of; images are numbered anew."""
-    kept = member[hits.image]
-    own = {"image": _places(member)[hits.image[kept]], "label": hits.label[kept], "score": hits.score[kept]}
-    return replace(hits, **own, true=hits.true[:, kept], ignored=hits.ignored[:, kept], objects=hits.objects[member])
+    return np.concatenate([np.stack(found, 1), means(values, numbers(member)[pairs.image[rows]], weights)], 1)
 
 
 def difference(by: np.ndarray) -> Difference:
@@ -189,8 +182,3 @@ def _rounded(value: float) -> float | None:
 
 def _threshold(name: str) -> int:
     return PROFILE.index(f"segm/{name}")
-
-
-def _places(member: np.ndarray) -> np.ndarray:
-    """(I,) the number of each member among the members."""
-    return np.cumsum(member) - 1

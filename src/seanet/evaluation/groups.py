@@ -88,22 +88,22 @@ def _group(comparison: Comparison, name: str, ids: Collection[int]) -> Group:
 
 def _figures(assessment: Assessment, kept: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Each of ``FIGURES`` for each draw ``weights`` (B, n) of the n images that are ``kept`` (I,): (B, F)."""
-    precision = [mean_precision(_of(assessment.hits[kind], kept), weights).mean(1) for kind in ("segm", "boundary")]
+    precision = [mean_precision(hits_of(assessment.hits[kind], kept), weights).mean(1) for kind in ("segm", "boundary")]
     inside = kept[assessment.pairs.image]
     scores = at_recall(assessment)[inside][:, [NAMES.index(width) for width in WIDTHS]]
-    image = _numbers(kept)[assessment.pairs.image[inside]]
+    image = numbers(kept)[assessment.pairs.image[inside]]
     return np.column_stack([*precision, means(scores, image, weights)])
 
 
-def _of(hits: Hits, kept: np.ndarray) -> Hits:
-    """Those of the images that are ``kept`` (I,), numbered anew."""
+def hits_of(hits: Hits, kept: np.ndarray) -> Hits:
+    """What AP of the images that are ``kept`` (I,) alone is made of; they are numbered anew."""
     rows = kept[hits.image]
-    image = _numbers(kept)[hits.image[rows]]
+    image = numbers(kept)[hits.image[rows]]
     return Hits(
         image, hits.label[rows], hits.score[rows], hits.true[:, rows], hits.ignored[:, rows], hits.objects[kept]
     )
 
 
-def _numbers(kept: np.ndarray) -> np.ndarray:
+def numbers(kept: np.ndarray) -> np.ndarray:
     """(I,) where each image that is kept stands among those."""
     return np.cumsum(kept) - 1
