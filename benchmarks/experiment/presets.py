@@ -1,6 +1,6 @@
 """How large the ablation is: data, steps, seeds and the settings that all of its rows share.  Free of torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from seanet.errors import UserError
@@ -52,6 +52,8 @@ def _sized(size: int, *settings: str) -> tuple[str, ...]:
 CPU = Preset(
     "cpu", "lite", Drawing(192, 4000, 500), 1200, 4, (0, 1, 2), _sized(192, "train.lr=0.16", "train.workers=0")
 )
+LONG = replace(CPU, name="cpu_long", steps=4800, seeds=(0,))
+"""Whether what ``cpu`` shows is a matter of its short schedule."""
 GPU = Preset(
     "gpu",
     "r50",
@@ -80,7 +82,7 @@ TINY = Preset(
     (0,),
     _sized(96, "train.workers=0", "backbone.weights=none", "backbone.channels=16", "train.log_every=1"),
 )
-PRESETS = {preset.name: preset for preset in (CPU, GPU, PHOTOGRAPHS, TINY)}
+PRESETS = {preset.name: preset for preset in (CPU, LONG, GPU, PHOTOGRAPHS, TINY)}
 
 
 def preset(name: str) -> Preset:

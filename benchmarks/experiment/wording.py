@@ -106,6 +106,7 @@ The two recipes suppress boxes at different IoUs (.6 and .5), and settings could
 beside Mask R-CNN once more with equal suppression, and with settings changed in both."""
 
 OTHERS = {
+    "cpu_long": "## A longer schedule\n\nThe main rows once more on the same data, with four times the steps.",
     "photographs": """\
 ## On photographs
 
