@@ -234,7 +234,7 @@ def other(evidence: Evidence, text: str) -> Iterator[str]:
     facts = any_record(evidence)
     images = facts["data"]["images"]
     size = f"{images['train']} images to train on, {images['val']} to measure by, {facts['steps']} steps of {facts['batch']}."
-    yield f"{text} {size}\n\n{main_table(evidence, *MAIN)}"
+    yield f"{text}\n\n{size}\n\n{main_table(evidence, *MAIN)}"
 
 
 def any_record(evidence: Evidence) -> dict:
