@@ -152,7 +152,7 @@ def _beside(rng: Rng, placed: list[Placed], side: float, size: int, scene: Scene
 
 
 def _scrap(rng: Rng, size: int) -> Placed:
-    """A random corner-cut polygon or a stick, anywhere."""
+    """A random polygon, some as thin as a stick, anywhere."""
     corners = int(rng.integers(3, 7))
     angle = np.sort(rng.uniform(0, 2 * np.pi, corners))
     points = np.stack([np.cos(angle), np.sin(angle)], 1) * rng.uniform(0.5, 1.0, (corners, 1))
