@@ -2,9 +2,8 @@
 
 import gc
 import json
-from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -34,9 +33,6 @@ from seanet.config import Execution
 from seanet.errors import UserError
 from seanet.report.groups import group_table
 from seanet.report.text import table
-
-if TYPE_CHECKING:
-    from seanet.data.coco import CocoData
 
 
 @app.command()
@@ -88,41 +84,22 @@ def val(
 
 def score_file(file: Path, data: Files, limit: int, boundary: bool, by: str | None) -> dict[str, Any]:
     from seanet.data.coco import read_coco
+    from seanet.data.groups import read_groups
     from seanet.evaluation.assess import measure_results
+    from seanet.evaluation.groups import measure_groups
     from seanet.evaluation.results import read_results
 
     gc.disable()  # a million small objects that are all needed: looking through them again and again costs a sixth
     try:
-        groups = groups_by(by, data)
+        groups = None if by is None else read_groups(data[0], by)
         truth = read_coco(*data)
         entries = read_results(file, truth)
         found = measure_results(truth, entries, limit, boundary)
-        return found | each_group(by, groups, truth, entries, limit, boundary)
+        if groups is not None:
+            found["by"] = {"key": by, "groups": measure_groups(truth, entries, groups, limit, boundary)}
+        return found
     finally:
         gc.enable()
-
-
-def groups_by(key: str | None, data: Files) -> Mapping[str, Collection[int]]:
-    """None without a key."""
-    from seanet.data.groups import read_groups
-
-    return {} if key is None else read_groups(data[0], key)
-
-
-def each_group(
-    key: str | None,
-    groups: Mapping[str, Collection[int]],
-    truth: "CocoData",
-    entries: list[dict],
-    limit: int,
-    boundary: bool,
-) -> dict[str, Any]:
-    """What is said of groups beside the metrics of all images: nothing without a key."""
-    from seanet.evaluation.groups import measure_groups
-
-    return (
-        {} if key is None else {"by": {"key": key, "groups": measure_groups(truth, entries, groups, limit, boundary)}}
-    )
 
 
 def in_true_boxes(
@@ -152,8 +129,10 @@ def run_model(
     how: Execution,
 ) -> dict[str, Any]:
     from seanet.data.coco import read_coco
+    from seanet.data.groups import read_groups
 
-    groups = groups_by(by, data)
+    groups = None if by is None else read_groups(data[0], by)  # a wrong key is said before the seconds that torch takes
+    from seanet.evaluation.groups import measure_groups
     from seanet.evaluation.run import evaluate
     from seanet.predict import load
 
@@ -169,4 +148,7 @@ def run_model(
         from seanet.report.files import write_whole
 
         write_whole(results, json.dumps(entries).encode())
-    return found | each_group(by, groups, truth, entries, model.config.detections.limit, boundary)
+    if groups is not None:
+        limit = model.config.detections.limit
+        found["by"] = {"key": by, "groups": measure_groups(truth, entries, groups, limit, boundary)}
+    return found
