@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from torchvision.ops import roi_align
+from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from seanet import config
 from seanet.rois import FusedPool, NearestPool, counts, levels
 from seanet.types import Rois
 
-SIZES = ((64, 80), (32, 40), (16, 20), (8, 10))  # of an image of 256 x 320
+IMAGE = (256, 320)
+SIZES = ((64, 80), (32, 40), (16, 20), (8, 10))  # of IMAGE
 
 
 def maps(channels: int = 4) -> list[torch.Tensor]:
@@ -29,13 +30,23 @@ def rois(count: int, largest: float) -> Rois:
 def test_each_roi_comes_from_its_own_level(largest, aligned):
     """Bit for bit what RoIAlign gives for one RoI alone; with ``largest`` = 60 three of the levels stay empty."""
     features, found = maps(), rois(40, largest)
-    level = levels(found.boxes)
+    level = levels(found.boxes, 224)
     assert level.unique().numel() == (4 if largest > 100 else 1)
     crops = NearestPool(config.Pool(), 7, aligned)(features, found)
     for r in range(len(found)):
         i = int(level[r])
         box = torch.cat((found.image[r : r + 1, None].float(), found.boxes[r : r + 1]), 1)
         assert torch.equal(crops[r], roi_align(features[i], box, 7, 1 / 2 ** (i + 2), 2, aligned)[0])
+
+
+@pytest.mark.parametrize("scale", [28.0, 56.0, 224.0])
+def test_levels_are_torchvisions(scale):
+    features, found = maps(), rois(40, 400.0)
+    theirs = MultiScaleRoIAlign(list("0123"), 7, 2, canonical_scale=scale)
+    boxes = [found.boxes[found.image == image] for image in range(2)]
+    expected = theirs(dict(zip("0123", features, strict=True)), boxes, [IMAGE] * 2)
+    crops = NearestPool(config.Pool(canonical_scale=scale), 7, False)(features, found)
+    assert torch.equal(torch.cat([crops[found.image == image] for image in range(2)]), expected)
 
 
 def test_the_gradient_goes_to_the_level_that_was_read():
@@ -45,7 +56,7 @@ def test_the_gradient_goes_to_the_level_that_was_read():
     crops = NearestPool(config.Pool(), 7, True)(features, Rois(boxes, torch.zeros(3, dtype=torch.int64)))
     assert torch.allclose(crops, torch.ones(3, 1, 7, 7))
     crops.sum().backward()
-    assert levels(boxes).tolist() == [0, 1, 0]
+    assert levels(boxes, 224).tolist() == [0, 1, 0]
     assert [0.0 if f.grad is None else f.grad.sum().item() for f in features] == pytest.approx([98, 49, 0, 0], rel=1e-5)
 
 

@@ -34,10 +34,11 @@ from seanet.report.files import write_whole
 
 MAIN = ("seanet", "mask_rcnn")
 HEADLINES = ("segm/AP", "segm/AP75", "bbox/AP", "boundary/AP", "TA@R/1px", "TA@R/3px", "TA@R/8px")
+POOLED = ("seanet_fused", "mask_rcnn_fused")
 EQUAL = (
     ("seanet_read_nms_50", "mask_rcnn"),
     ("seanet", "mask_rcnn_read_nms_60"),
-    ("seanet_fused", "mask_rcnn_fused"),
+    POOLED,
     ("seanet_hard", "mask_rcnn_hard"),
 )
 """The main comparison again, with something that the two rows do differently made equal, or changed in both."""
@@ -110,7 +111,20 @@ def answer(evidence: Evidence) -> Iterator[str]:
         yield f"- {NAMES[key]}: {_said(evidence, key)}"
     yield "\n" + wording.KEY
     yield "\n" + _expected(evidence)
+    if POOLED in evidence.pairings:
+        yield "\n" + _pooled(evidence)
     yield "\n" + _others(evidence)
+
+
+def _pooled(evidence: Evidence) -> str:
+    """What is left of the main comparison when both pool as the authors' code does: their baseline did not."""
+    found = {key: evidence.difference(*POOLED, key) for key in HEADLINES}
+    said = [f"{NAMES[key]} {verdict(evidence, *POOLED, key)}, {change(d)}" for key, d in found.items() if d]
+    seeds = len(evidence.pairings[POOLED].seeds)
+    return wrapped(
+        f"The authors' SEANet pools from all levels, their baseline from one. With pooling from all levels in both, "
+        f"{seeds} seed{'s' * (seeds > 1)}: {'; '.join(said)}."
+    )
 
 
 def _said(evidence: Evidence, key: str) -> str:

@@ -50,6 +50,21 @@ PARTS = (
 POOLING = (
     Row("mask_rcnn_fused", "mask_rcnn_fused", "row 1: pooling from all levels, in the baseline", against="mask_rcnn"),
     Row("seanet_fused", "seanet_fused", "row 1: pooling from all levels, in SEANet", against="seanet"),
+    Row(
+        "seanet_edge_fused",
+        "seanet_edge",
+        "row 1: the mask head alone, pooling from all levels",
+        ("pool.kind=fused",),
+        against="mask_rcnn_fused",
+    ),
+    Row(
+        "mask_rcnn_coarse",
+        "mask_rcnn",
+        "pooling from one level, coarser by two, in the baseline",
+        ("pool.canonical_scale=56",),
+        against="mask_rcnn",
+    ),
+    _on_seanet("coarse", "pooling from one level, coarser by two, in SEANet", "pool.canonical_scale=56"),
 )
 CONCAT = Row("seanet_concat", "seanet_concat", "table 4: the edge path beside the mask path", against="seanet")
 INGREDIENTS = (

@@ -94,6 +94,8 @@ class Pool(Part):
     """Row 1.  ``nearest``: the one level that fits the RoI; ``fused``: all four levels, then two 1 x 1 convolutions."""
     samples: Whole = 2
     """Points a side and cell; 0 lets RoIAlign adapt to the size of the RoI."""
+    canonical_scale: Positive = 224.0
+    """Side, in pixels of the network's input, of RoIs that ``nearest`` reads from stride 16; 224 suits images of 800."""
 
 
 @dataclass(frozen=True)

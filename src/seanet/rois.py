@@ -69,6 +69,7 @@ class Align(nn.Module):
     def __init__(self, settings: config.Pool, size: int, aligned: bool):
         super().__init__()
         self.size, self.samples, self.aligned = size, settings.samples or -1, aligned
+        self.canonical_scale = settings.canonical_scale
 
     def align(self, feature: Float[Tensor, "b c y x"], boxes: Float[Tensor, "r 5"], stride: int) -> Tensor:
         return roi_align(feature, boxes, self.size, 1 / stride, self.samples, self.aligned)
@@ -79,7 +80,7 @@ class NearestPool(Align):
 
     def forward(self, features: list[Tensor], rois: Rois) -> Float[Tensor, "r c s s"]:
         """features: 4 x (B, C, H_i, W_i), finest first."""
-        boxes, level = indexed(rois), levels(rois.boxes)
+        boxes, level = indexed(rois), levels(rois.boxes, self.canonical_scale)
         order = level.argsort(stable=True)
         parts = boxes[order].split(counts(level, len(STRIDES)))
         crops = torch.cat(
@@ -128,10 +129,10 @@ def indexed(rois: Rois) -> Float[Tensor, "r 5"]:
     return torch.cat((rois.image[:, None].to(rois.boxes), rois.boxes), 1)
 
 
-def levels(boxes: Float[Tensor, "r 4"]) -> Int[Tensor, " r"]:
-    """0..3: a RoI of 224 pixels a side belongs to stride 16; each halving goes one level finer."""
+def levels(boxes: Float[Tensor, "r 4"], canonical_scale: float) -> Int[Tensor, " r"]:
+    """0..3: a RoI of ``canonical_scale`` pixels a side belongs to stride 16; each halving goes one level finer."""
     side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
-    return torch.floor(4 + torch.log2(side / 224) + 1e-6).clamp(2, 5).long() - 2
+    return torch.floor(4 + torch.log2(side / canonical_scale) + 1e-6).clamp(2, 5).long() - 2
 
 
 def build_pool(settings: config.Pool, size: int, aligned: bool, channels: int) -> NearestPool | FusedPool:

@@ -44,9 +44,9 @@ STYLES = {
 
 USUAL: dict[Framework, str] = {"torchvision": "pytorch", "detectron2": "caffe", "mmdetection": "pytorch"}
 SETTINGS: dict[Framework, dict[str, Any]] = {
-    "torchvision": {"geometry": "legacy", "pool.samples": 2},
-    "detectron2": {"geometry": "aligned", "pool.samples": 0},
-    "mmdetection": {"geometry": "aligned", "pool.samples": 0},
+    "torchvision": {"geometry": "legacy", "pool.samples": 2, "pool.canonical_scale": 224.0},
+    "detectron2": {"geometry": "aligned", "pool.samples": 0, "pool.canonical_scale": 224.0},
+    "mmdetection": {"geometry": "aligned", "pool.samples": 0, "pool.canonical_scale": 224.0},
 }
 """What the same weights need here to predict what they predict there."""
 
