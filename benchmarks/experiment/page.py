@@ -119,10 +119,11 @@ def answer(evidence: Evidence) -> Iterator[str]:
 def _pooled(evidence: Evidence) -> str:
     """What is left of the main comparison when both pool as the authors' code does: their baseline did not."""
     found = {key: evidence.difference(*POOLED, key) for key in HEADLINES}
-    said = [f"{NAMES[key]} {verdict(evidence, *POOLED, key)}, {change(d)}" for key, d in found.items() if d]
+    said = [f"{NAMES[key]} {change(d)}, {verdict(evidence, *POOLED, key)}" for key, d in found.items() if d]
     seeds = len(evidence.pairings[POOLED].seeds)
     return wrapped(
-        f"The authors' SEANet pools from all levels, their baseline from one. With pooling from all levels in both, "
+        f"The authors' SEANet pools from all levels, their baseline from one, as their parameters show. With pooling from all "
+        f"levels in both, "
         f"{seeds} seed{'s' * (seeds > 1)}: {'; '.join(said)}."
     )
 
@@ -217,7 +218,7 @@ def rows_sections(evidence: Evidence) -> Iterator[str]:
             [("seanet_concat", "seanet"), UNSUPERVISED],
             4,
         ),
-        ("### Pooling", "From all levels, as the authors' code does.", _own("pooling"), None),
+        ("### Pooling", wording.POOLING, [*_own("pooling"), POOLED], None),
         ("### What the paper leaves open", wording.SWITCHED, _own("switches"), None),
         ("### The same weights read otherwise", wording.READ, _own("readings"), None),
     ]
