@@ -64,7 +64,6 @@ POOLING = (
         ("pool.canonical_scale=56",),
         against="mask_rcnn",
     ),
-    _on_seanet("coarse", "pooling from one level, coarser by two, in SEANet", "pool.canonical_scale=56"),
 )
 CONCAT = Row("seanet_concat", "seanet_concat", "table 4: the edge path beside the mask path", against="seanet")
 INGREDIENTS = (

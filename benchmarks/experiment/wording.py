@@ -96,7 +96,7 @@ and losses are the four largest of objects that both found, one an image at most
 POOLING = """\
 RoIs read from the one level that fits their size, as in Mask R-CNN, or from all levels through two 1 x 1 convolutions, as
 in the authors' code; the latter in SEANet's mask head alone, in both recipes and between them. In small images nearly every
-RoI fits the finest level, which sees least around it; `coarse` sends RoIs to the levels they would fit in images of 800 px."""
+RoI fits the finest level, which sees least around it; `coarse` sends RoIs to those they would fit in images of 800 px."""
 
 SWITCHED = """\
 The default against its alternatives, one setting at a time; row n is that of [the table of
