@@ -1,5 +1,7 @@
 """What runs left behind: a record for each row and seed, and the differences of rows, read from a preset's folder."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -54,6 +56,7 @@ class Evidence:
     pairings: dict[tuple[str, str], Pairing]  # by row and the row it is compared with
     facts: dict[str, Any] = field(default_factory=dict)  # how differences were measured
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)  # of boxes, by row and seed
+    lender: Evidence | None = None  # of the same data: its noise is taken where no row here has several seeds
 
     def values(self, row: str, key: str, group: str = ALL, seeds: Collection[int] | None = None) -> list[float]:
         """A figure of a row, seed by seed, of ``seeds`` or of all; empty where it was not measured."""
@@ -79,6 +82,8 @@ class Evidence:
         """Standard deviation over seeds, pooled over the trained rows with several, and its degrees of freedom."""
         many = [self.values(row, key, group) for row in self.records if self.source(row) == row]
         many = [values for values in many if len(values) > 1]
+        if not many and self.lender:
+            return self.lender.noise(key, group)
         freedom = sum(len(values) - 1 for values in many)
         squares = sum(stdev(values) ** 2 * (len(values) - 1) for values in many)
         return ((squares / freedom) ** 0.5 if freedom else float("nan")), freedom

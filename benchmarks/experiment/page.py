@@ -5,6 +5,7 @@ Figures and verdicts are put in by code; what a person wrote here says how to re
 
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -33,6 +34,7 @@ from experiment.verdicts import BETTER, SURE, WORSE, least, verdict
 from seanet.report.files import write_whole
 
 MAIN = ("seanet", "mask_rcnn")
+LONGER = "cpu_long"
 HEADLINES = ("segm/AP", "segm/AP75", "bbox/AP", "boundary/AP", "TA@R/1px", "TA@R/3px", "TA@R/8px")
 POOLED = ("seanet_fused", "mask_rcnn_fused")
 EQUAL = (
@@ -76,8 +78,9 @@ def write_page(evidence: Evidence, page: Path, records: Path = RECORDS) -> None:
 def sections(evidence: Evidence, folder: Path, records: Path) -> Iterator[str]:
     facts = any_record(evidence)
     sizes = {**facts["data"]["images"], "size": facts["data"]["size"], "steps": facts["steps"], "batch": facts["batch"]}
+    others = dict(_others(evidence, records))
     yield wording.QUESTION
-    yield "## The short answer\n\n" + "\n".join(answer(evidence))
+    yield "## The short answer\n\n" + "\n".join(answer(evidence, others.get(LONGER)))
     yield wording.DATA.format(**sizes)
     yield from _picture(folder, EXAMPLES, "Images of each failure with the outlines of their objects")
     yield "## How it was run\n\n" + how(evidence)
@@ -92,16 +95,24 @@ def sections(evidence: Evidence, folder: Path, records: Path) -> Iterator[str]:
     yield from rows_sections(evidence)
     yield from _picture(folder, "rows.svg", CHARTS["rows.svg"])
     yield from pictures(folder)
-    for name, text in wording.OTHERS.items():
-        if name != evidence.preset and (records / name).is_dir():
-            yield from other(read_evidence(records / name), text)
+    for name, found in others.items():
+        yield from other(found, wording.OTHERS[name])
     yield wording.SURE_HOW.format(resamples=evidence.facts.get("resamples", "no"))
     yield wording.LIMITS.format(**sizes)
     yield wording.REPEAT.format(preset=evidence.preset)
 
 
-def answer(evidence: Evidence) -> Iterator[str]:
-    """What may be said of the main rows, worded by the verdicts."""
+def _others(evidence: Evidence, records: Path) -> Iterator[tuple[str, Evidence]]:
+    """Other presets that have records."""
+    for name in wording.OTHERS:
+        if name != evidence.preset and (records / name).is_dir():
+            found = read_evidence(records / name)
+            same = any_record(found)["data"] == any_record(evidence)["data"]
+            yield name, replace(found, lender=evidence) if same else found
+
+
+def answer(evidence: Evidence, longer: Evidence | None = None) -> Iterator[str]:
+    """What may be said of the main rows, worded by the verdicts; ``longer``: of the same rows with more steps."""
     if MAIN not in evidence.pairings:
         yield "The difference of the main rows is not measured yet."
         return
@@ -111,21 +122,23 @@ def answer(evidence: Evidence) -> Iterator[str]:
         yield f"- {NAMES[key]}: {_said(evidence, key)}"
     yield "\n" + wording.KEY
     yield "\n" + _expected(evidence)
+    if longer and MAIN in longer.pairings:
+        times = any_record(longer)["steps"] / any_record(evidence)["steps"]
+        yield "\n" + wrapped(f"**With {times:g} times the steps**, {_at_once(longer, MAIN)}")
     if POOLED in evidence.pairings:
-        yield "\n" + _pooled(evidence)
-    yield "\n" + _others(evidence)
+        yield "\n" + wrapped(
+            "**With equal pooling.** The authors' SEANet pools from all levels, their baseline from one, as their parameters "
+            f"show. From all levels in both, {_at_once(evidence, POOLED)}"
+        )
+    yield "\n" + _other_rows(evidence)
 
 
-def _pooled(evidence: Evidence) -> str:
-    """What is left of the main comparison when both pool as the authors' code does: their baseline did not."""
-    found = {key: evidence.difference(*POOLED, key) for key in HEADLINES}
-    said = [f"{NAMES[key]} {change(d)}, {verdict(evidence, *POOLED, key)}" for key, d in found.items() if d]
-    seeds = len(evidence.pairings[POOLED].seeds)
-    return wrapped(
-        f"The authors' SEANet pools from all levels, their baseline from one, as their parameters show. With pooling from all "
-        f"levels in both, "
-        f"{seeds} seed{'s' * (seeds > 1)}: {'; '.join(said)}."
-    )
+def _at_once(evidence: Evidence, pair: tuple[str, str]) -> str:
+    """The headlines of two rows in a sentence."""
+    found = {key: evidence.difference(*pair, key) for key in HEADLINES}
+    said = [f"{NAMES[key]} {change(d)}, {verdict(evidence, *pair, key)}" for key, d in found.items() if d]
+    seeds = len(evidence.pairings[pair].seeds)
+    return f"{seeds} seed{'s' * (seeds > 1)}: {'; '.join(said)}."
 
 
 def _said(evidence: Evidence, key: str) -> str:
@@ -154,7 +167,7 @@ def _expected(evidence: Evidence) -> str:
     )
 
 
-def _others(evidence: Evidence) -> str:
+def _other_rows(evidence: Evidence) -> str:
     """How many of the other rows differ from what they are compared with."""
     pairs = [pair for pair in OWN if pair != MAIN and pair in evidence.pairings]
     said = {pair: verdict(evidence, *pair, "segm/AP") for pair in pairs}
@@ -245,11 +258,13 @@ def pictures(folder: Path) -> Iterator[str]:
 
 
 def other(evidence: Evidence, text: str) -> Iterator[str]:
-    """The main rows on other data."""
+    """The main rows of another preset."""
     facts = any_record(evidence)
     images = facts["data"]["images"]
     size = f"{images['train']} images to train on, {images['val']} to measure by, {facts['steps']} steps of {facts['batch']}."
     yield f"{text}\n\n{size}\n\n{main_table(evidence, *MAIN)}"
+    if evidence.errors:
+        yield f"What the best-ranked boxes are, as above:\n\n{errors_table(evidence, MAIN[::-1])}"
 
 
 def any_record(evidence: Evidence) -> dict:

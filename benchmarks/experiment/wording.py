@@ -111,7 +111,11 @@ The two recipes suppress boxes at different IoUs (.6 and .5), and settings could
 beside Mask R-CNN once more with equal suppression, and with settings changed in both."""
 
 OTHERS = {
-    "cpu_long": "## A longer schedule\n\nThe main rows once more on the same data, with four times the steps.",
+    "cpu_long": """\
+## A longer schedule
+
+The main rows once more on the same data, with more steps. Where no row has several seeds, how far seeds stray is taken
+from the shorter runs.""",
     "photographs": """\
 ## On photographs
 
