@@ -149,6 +149,6 @@ def run_model(
 
         write_whole(results, json.dumps(entries).encode())
     if groups is not None:
-        limit = model.config.detections.limit
-        found["by"] = {"key": by, "groups": measure_groups(truth, entries, groups, limit, boundary)}
+        groups_found = measure_groups(truth, entries, groups, model.config.detections.limit, boundary)
+        found["by"] = {"key": by, "groups": groups_found}
     return found
