@@ -69,7 +69,6 @@ class Align(nn.Module):
     def __init__(self, settings: config.Pool, size: int, aligned: bool):
         super().__init__()
         self.size, self.samples, self.aligned = size, settings.samples or -1, aligned
-        self.canonical_scale = settings.canonical_scale
 
     def align(self, feature: Float[Tensor, "b c y x"], boxes: Float[Tensor, "r 5"], stride: int) -> Tensor:
         return roi_align(feature, boxes, self.size, 1 / stride, self.samples, self.aligned)
@@ -77,6 +76,10 @@ class Align(nn.Module):
 
 class NearestPool(Align):
     """RoIAlign from the one level that fits the RoI's size."""
+
+    def __init__(self, settings: config.Pool, size: int, aligned: bool):
+        super().__init__(settings, size, aligned)
+        self.canonical_scale = settings.canonical_scale
 
     def forward(self, features: list[Tensor], rois: Rois) -> Float[Tensor, "r c s s"]:
         """features: 4 x (B, C, H_i, W_i), finest first."""
