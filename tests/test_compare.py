@@ -24,8 +24,9 @@ from seanet.evaluation.compare import Change, Row, compare, figures
 from seanet.evaluation.matching import greedy, judged
 from seanet.evaluation.sizes import hits_by_size
 from seanet.report.cases import choose, view_of, wrong
+from seanet.report.cells import Cell, changed
 from seanet.report.charts import bar_chart, line_chart
-from seanet.report.comparison import Cell, _change, write_comparison
+from seanet.report.comparison import write_comparison
 
 SIDE = 96  # pixels of an image of squares
 CORNERS = ((8, 8), (60, 8), (8, 60), (60, 60))  # of four squares in it
@@ -247,19 +248,19 @@ def test_an_image_that_cannot_be_read_is_said_on_the_page(pair, tmp_path):
 )
 def test_verdicts(change, better, verdict):
     row = Row("k", "g", "n", "px", better, (0.0,), ())
-    assert _change(Change(*change), row).verdict == verdict
+    assert changed(Change(*change), row).verdict == verdict
 
 
 def test_differences_that_round_to_nothing_have_no_sign():
     row = Row("k", "g", "n", "share", 1, (0.0,), ())
-    assert _change(Change(-0.0001, -0.004, 0.012), row) == Cell("0.0", "−0.4 … +1.2", "")
-    assert _change(Change(math.nan, math.nan, math.nan), row) == Cell("-")
+    assert changed(Change(-0.0001, -0.004, 0.012), row) == Cell("0.0", "−0.4 … +1.2", "")
+    assert changed(Change(math.nan, math.nan, math.nan), row) == Cell("-")
 
 
 def test_an_interval_that_leaves_out_zero_does_not_end_at_it():
     row = Row("k", "g", "n", "share", 1, (0.0,), ())
-    assert _change(Change(-0.067, -0.103, -0.0004), row) == Cell("−6.7", "−10.3 … −0.04", "worse")
-    assert _change(Change(-0.067, -0.103, 0.0), row) == Cell("−6.7", "−10.3 … 0.0", "")
+    assert changed(Change(-0.067, -0.103, -0.0004), row) == Cell("−6.7", "−10.3 … −0.04", "worse")
+    assert changed(Change(-0.067, -0.103, 0.0), row) == Cell("−6.7", "−10.3 … 0.0", "")
 
 
 def test_bars_are_as_long_as_their_values():

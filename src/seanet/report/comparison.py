@@ -20,7 +20,7 @@ from seanet.errors import ImageError
 from seanet.evaluation.assess import RANGES, Assessment
 from seanet.evaluation.bootstrap import RECALLS, curve
 from seanet.evaluation.boundary import NAMES, band
-from seanet.evaluation.compare import BANDS, FEW, Change, Comparison, Contender, Row, by_class, by_size
+from seanet.evaluation.compare import BANDS, FEW, Comparison, Contender, Row, by_class, by_size
 from seanet.evaluation.groups import FEWEST
 from seanet.evaluation.packed import pack_rle
 from seanet.report.cases import (
@@ -39,6 +39,7 @@ from seanet.report.cases import (
     view_of,
     wrong,
 )
+from seanet.report.cells import Cell, cells, number, signed
 from seanet.report.charts import STROKES, bar_chart, line_chart, shortened
 from seanet.report.draw import Colour
 from seanet.report.files import write_whole
@@ -86,12 +87,12 @@ def write_comparison(path: Path | str, comparison: Comparison, images: int = 12)
         version=__version__,
         facts=_facts(comparison),
         models=[_model(c, letters[i], i) for i, c in enumerate(comparison.contenders)],
-        headlines=[(TITLES[key], _cells(comparison.row[key])) for key in HEADLINES],
+        headlines=[(TITLES[key], cells(comparison.row[key])) for key in HEADLINES],
         groups=_groups(comparison, folded=False),
         folded=_groups(comparison, folded=True),
         few=FEW,
         fewest=FEWEST,
-        by_group=[(title, [(row.name, _cells(row)) for row in rows]) for title, rows in _by_group(comparison)],
+        by_group=[(title, [(row.name, cells(row)) for row in rows]) for title, rows in _by_group(comparison)],
         charts=[Markup(chart) for chart in charts(comparison, named)],
         class_charts=[Markup(chart) for chart in class_charts(table, list(named), shown_width(comparison))],
         classes=_classes(table),
@@ -118,8 +119,8 @@ def lines(comparison: Comparison) -> str:
 
 
 def _row_lines(title: str, row: Row, letters: Sequence[str]) -> Iterator[str]:
-    yield f"{title:<14}" + "".join(f"{_number(value, row.unit):>8}" for value in row.values)
-    for letter, cell in zip(letters[1:], _cells(row)["changes"], strict=True):
+    yield f"{title:<14}" + "".join(f"{number(value, row.unit):>8}" for value in row.values)
+    for letter, cell in zip(letters[1:], cells(row)["changes"], strict=True):
         between = f"  ({cell.interval})" if cell.interval else ""
         yield f"  {letter} - A  {cell.value}{between}  {cell.verdict}".rstrip()
 
@@ -134,8 +135,8 @@ def _by_group(comparison: Comparison) -> list[tuple[str, tuple[Row, ...]]]:
     ]
 
 
-def _counted(number: int, word: str) -> str:
-    return f"{number:,} {word}" + "s" * (number != 1)
+def _counted(count: int, word: str) -> str:
+    return f"{count:,} {word}" + "s" * (count != 1)
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, str]]:
@@ -182,57 +183,13 @@ def _model(contender: Contender, letter: str, i: int) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A value, or a difference with its interval and what it means."""
-
-    value: str
-    interval: str = ""
-    verdict: str = ""  # "better", "worse", "differs" or nothing
-
-
-def _cells(row: Row) -> dict[str, list[Cell]]:
-    return {
-        "values": [Cell(_number(value, row.unit)) for value in row.values],
-        "changes": [_change(change, row) for change in row.changes],
-    }
-
-
-def _change(change: Change, row: Row) -> Cell:
-    if not math.isfinite(change.by):
-        return Cell("-")
-    between = ""
-    if math.isfinite(change.low):
-        between = " … ".join(_signed(end, row.unit, exact=change.sure) for end in (change.low, change.high))
-    verdict = ""
-    if change.sure:
-        verdict = {0: "differs"}.get(row.better, "better" if change.by * row.better > 0 else "worse")
-    return Cell(_signed(change.by, row.unit), between, verdict)
-
-
-def _number(value: float, unit: str) -> str:
-    """Shares in percent."""
-    if not math.isfinite(value):
-        return "-"
-    return (f"{100 * value:.1f}" if unit == "share" else f"{value:.2f}").replace("-", "−")
-
-
-def _signed(value: float, unit: str, exact: bool = False) -> str:
-    """With a sign, but for what rounds to nothing; ``exact`` takes the digits that it needs not to."""
-    value, digits = (100 * value, 1) if unit == "share" else (value, 2)
-    text = f"{value:+.{digits}f}"
-    if exact and value and not float(text):
-        text = f"{value:+.1g}"
-    return text.lstrip("+-") if not float(text) else text.replace("-", "−")
-
-
 def _groups(comparison: Comparison, folded: bool) -> list[tuple[str, list[tuple[str, dict[str, list[Cell]]]]]]:
     """Rows of the table by group."""
     hidden = {BANDS[name] for name in FOLDED}
     groups: dict[str, list[tuple[str, dict[str, list[Cell]]]]] = {}
     for row in comparison.rows:
         if (row.group in hidden) == folded:
-            groups.setdefault(row.group, []).append((row.name, _cells(row)))
+            groups.setdefault(row.group, []).append((row.name, cells(row)))
     return list(groups.items())
 
 
@@ -292,8 +249,8 @@ def _class_table(comparison: Comparison) -> dict[str, dict[str, Any]]:
 def _classes(table: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The table of classes as text."""
     return [
-        {"name": name, "objects": row["objects"], "ap": [_number(v, "share") for v in row["ap"]]}
-        | {"ta": [_number(v, "share") for v in row["ta"]]}
+        {"name": name, "objects": row["objects"], "ap": [number(v, "share") for v in row["ap"]]}
+        | {"ta": [number(v, "share") for v in row["ta"]]}
         for name, row in sorted(table.items())
     ]
 
@@ -302,11 +259,11 @@ def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _sections(comparison: Comparison, letters: Sequence[str], number: int) -> tuple[list[dict[str, Any]], list[str]]:
+def _sections(comparison: Comparison, letters: Sequence[str], images: int) -> tuple[list[dict[str, Any]], list[str]]:
     """Titled rows of cards, and why images could not be shown."""
     names = {"a": letters[0], "b": letters[1]}
     sections, unreadable = [], []
-    for kind, cases in choose(comparison, number).items():
+    for kind, cases in choose(comparison, images).items():
         cards = []
         for case in cases:
             try:
@@ -332,14 +289,14 @@ def card(comparison: Comparison, case: Case, letters: Sequence[str]) -> dict[str
     columns = [_column("truth", "", truth_picture(photo, inside), band_picture(photo, inside, within))]
     for letter, mask, pair, stroke in zip(letters, masks, pairs, cycle(STROKES), strict=False):
         added, missed = (view.bits(part, THIN) for part in wrong(truth, mask, near))
-        score = "not found" if pair.result[case.row] < 0 else f"TA {_number(float(pair.trimap[case.row, at]), 'share')}"
+        score = "not found" if pair.result[case.row] < 0 else f"TA {number(float(pair.trimap[case.row, at]), 'share')}"
         upper, lower = (
             mask_picture(photo, view.bits(mask), _rgb(stroke)),
             error_picture(photo, inside, within, added, missed),
         )
         columns.append(_column(letter, score, upper, lower) | {"stroke": stroke})
     name = comparison.data.categories.names[pairs[0].label[case.row] - 1]
-    change = _signed(case.by, "share") if math.isfinite(case.by) else ""
+    change = signed(case.by, "share") if math.isfinite(case.by) else ""
     return {"name": name, "file": image.path.name, "change": change, "columns": columns}
 
 
