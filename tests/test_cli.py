@@ -210,6 +210,45 @@ def test_predict_goes_on_after_bad_files(scenes, checkpoint, tmp_path):
         np.testing.assert_allclose(other["bbox"], one["bbox"], atol=1e-2)
 
 
+def scores_of(model, images, out, *options) -> tuple[list[float], float]:
+    """What ``seanet predict`` keeps, best first, and over which score."""
+    said = json.loads(seanet("predict", model, images, "--out", out, "--save", "coco", "--json", *options).stdout)
+    found = json.loads((out / "predictions.json").read_text())["annotations"]
+    return sorted((a["score"] for a in found), reverse=True), said["score"]
+
+
+def test_predict_keeps_what_was_best_in_validation(scenes, checkpoint, tmp_path):
+    from dataclasses import replace
+
+    from seanet.checkpoint import read_model, save_model
+
+    images = scenes / "val"
+    every, _ = scores_of(checkpoint, images, tmp_path / "every", "--score", 0)
+    assert scores_of(checkpoint, images, tmp_path / "unmeasured")[1] == 0.5
+    between = (every[1] + every[2]) / 2
+    weights, meta = read_model(checkpoint)
+    save_model(tmp_path / "measured.safetensors", weights, replace(meta, metrics={"best_f1/score": between}))
+    kept, over = scores_of(tmp_path / "measured.safetensors", images, tmp_path / "measured")
+    assert (kept, over) == (every[:2], between)
+    assert scores_of(tmp_path / "measured.safetensors", images, tmp_path / "given", "--score", 0)[0] == every
+
+
+def test_predict_keeps_by_the_score_that_it_writes(scenes, tmp_path):
+    """Mask Scoring lowers scores after boxes were chosen by theirs."""
+    from seanet.checkpoint import Meta, save_model
+    from seanet.predict import build
+    from seanet.settings import override
+
+    config = override(RECIPES["ms_rcnn_lite"], ["detections.limit=5", "data.short_sides=[64]"])
+    model = build(config, ("ring", "star"))
+    model.detector.state_dict()["scoring.iou.bias"].fill_(0.5)  # an untrained one may be negative
+    save_model(tmp_path / "ms.safetensors", model.detector.state_dict(), Meta(config, ("ring", "star"), (1, 2)))
+    every, _ = scores_of(tmp_path / "ms.safetensors", scenes / "val", tmp_path / "every", "--score", 0)
+    between = (every[1] + every[2]) / 2
+    kept, _ = scores_of(tmp_path / "ms.safetensors", scenes / "val", tmp_path / "kept", "--score", between)
+    assert kept == every[:2]
+
+
 def test_predict_without_any_image(checkpoint, tmp_path):
     seanet("predict", checkpoint, tmp_path, code=2)
     bad = tmp_path / "bad.png"

@@ -60,6 +60,7 @@ WITHOUT_TORCH += [
     f"evaluation.{name}"
     for name in ("coco", "columns", "packed", "runs", "rims", "matching", "boundary", "pairs", "assess", "results")
 ]
+WITHOUT_TORCH += ["evaluation.threshold"]
 WITHOUT_TORCH += ["data.folders", "data.images", "data.split", "data.stats"]
 WITHOUT_TORCH += ["data.groups", "evaluation.groups"]
 WITHOUT_TORCH += ["data.entries", "data.crossings", "data.loops", "data.plain", "data.single"]

@@ -23,7 +23,7 @@ from seanet.report.outputs import Bitmaps
 from seanet.report.page import Picture, write_page
 from seanet.settings import override
 
-SHOWN, SHOWN_FROM, SIDE = 8, 0.4, 192  # images on the page, the least score there; pixels a side
+SHOWN, SIDE = 8, 192  # images on the page; pixels a side
 SETTINGS = [
     f"data.short_sides=[{SIDE}]",
     "train.schedule=cosine",
@@ -71,11 +71,16 @@ def _page(out: Path, model, config: Config, data: CocoData, metrics: dict, secon
     for record in data.images[:SHOWN]:
         pixels = read_image(record.path)
         found = model.predict(pixels, edges=config.mask.has_edges)
-        rows.append(_row(pixels, record, data, found[found.score >= SHOWN_FROM]))
+        rows.append(_row(pixels, record, data, found[found.score > model.default_score]))
     percent = {name: f"{100 * metrics[key]:.1f}" for name, key in SHARES.items() if metrics.get(key) is not None}
     summary = [*percent.items(), ("steps", config.train.steps), ("minutes in all", f"{seconds / 60:.1f}")]
     return write_page(
-        out / "index.html", f"{config.recipe} on drawn scenes", summary, rows, NOTES, _curves(out / "run")
+        out / "index.html",
+        f"{config.recipe} on drawn scenes",
+        summary,
+        rows,
+        [NOTE.format(score=model.default_score)],
+        _curves(out / "run"),
     )
 
 
@@ -86,10 +91,10 @@ SHARES = {
     "box AP": "bbox/AP",
     "box AP50": "bbox/AP50",
 }
-NOTES = [
-    f"Scenes that the model has not seen, and what it predicts there with a score of {SHOWN_FROM} or more."
-    " AP is in percent, as COCO counts it; boundary AP by Boundary IoU, 2 % of the diagonal wide.",
-]
+NOTE = (
+    "Scenes that the model has not seen, and what it predicts there with a score over {score:.2f}, where precision and recall"
+    " of its masks balance best. AP is in percent, as COCO counts it; boundary AP by Boundary IoU, 2 % of the diagonal wide."
+)
 
 
 def _row(pixels: np.ndarray, record, data: CocoData, found: Instances) -> list[tuple[str, Picture]]:

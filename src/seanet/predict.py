@@ -63,6 +63,12 @@ class Model:
         """Take settings that the weights do not depend on: those of ``detections`` and ``data``."""
         self.config = self.detector.settings = config
 
+    @property
+    def default_score(self) -> float:
+        """The score over which its masks were best where it was validated (``evaluation.threshold``), else .5."""
+        found = self.meta.metrics.get("best_f1/score") if self.meta else None
+        return found if isinstance(found, float) and 0 <= found <= 1 else 0.5
+
     def limited(self, *, score: float | None = None, limit: int | None = None) -> Model:
         """This model, from now on with another score threshold or another number of detections an image."""
         changes = {key: value for key, value in {"score": score, "limit": limit}.items() if value is not None}

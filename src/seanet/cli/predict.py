@@ -18,7 +18,12 @@ def predict(
         list[str], typer.Argument(metavar="INPUTS", help="Images, folders of images, patterns such as 'a/*.jpg'.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results are written.")] = Path("predictions"),
-    score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what scores less.")] = 0.5,
+    score: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Keep what scores more; default: what was best in the model's validation (F1), else 0.5."
+        ),
+    ] = None,
     save: Annotated[
         list[str] | None, typer.Option(metavar="KIND", help="overlay, coco, labels or edges; may be repeated.")
     ] = None,
@@ -38,7 +43,9 @@ def predict(
 
     kinds = save or ["overlay", "coco"]
     images = find_images(inputs)
-    model = load(checkpoint, device, execution(precision, compile_)).limited(score=score)
+    model = load(checkpoint, device, execution(precision, compile_))
+    score = model.default_score if score is None else score
+    model.limited(score=score)
     if "edges" in kinds and not model.config.mask.has_edges:
         raise UserError(
             f"--save edges needs a mask head with supervised edge attention; {checkpoint} is a {model.config.recipe}"
@@ -51,11 +58,13 @@ def predict(
                 failed.append(str(outcome.error))
                 say(f"error: {outcome.error}")
                 continue
-            files = outputs.add(outcome.path, outcome.pixels, outcome.instances)
-            counts = Counter(outcome.instances.names)
+            found = outcome.instances[outcome.instances.score > score]  # a mask's IoU may have lowered it since
+            files = outputs.add(outcome.path, outcome.pixels, found)
+            counts = Counter(found.names)
             done.append({"image": str(outcome.path), "objects": dict(counts), "files": [str(file) for file in files]})
             if not json_:
                 print(f"{outcome.path}: {', '.join(f'{n} {name}' for name, n in counts.items()) or 'nothing found'}")
-    emit({"out": str(out), "images": done, "failed": failed}, json_, f"{len(done)} of {len(images)} images: {out}")
+    facts = {"out": str(out), "score": score, "images": done, "failed": failed}
+    emit(facts, json_, f"{len(done)} of {len(images)} images, scores over {score:.3g}: {out}")
     if failed:
         raise typer.Exit(1 if done else 2)

@@ -21,6 +21,7 @@ from seanet.evaluation.matching import LEAST, Hits, Near, hits, mask_areas, near
 from seanet.evaluation.pairs import Pairs, empty_pairs, match, measure
 from seanet.evaluation.rims import ious, rims, stack
 from seanet.evaluation.runs import unpack
+from seanet.evaluation.threshold import best_f1
 
 AT_ONCE = 2000  # pairs of masks
 
@@ -43,7 +44,8 @@ def assess(data: CocoData, entries: list[dict], max_detections: int) -> Assessme
     """Everything about results, which are entries of a COCO results file with box and RLE.
 
     The metrics are those of ``evaluation.coco.score`` and, in the same form, ``boundary``: AP by Boundary IoU, with its
-    ``width``.  ``bands`` holds the summaries of ``Pairs`` for all, small, medium and large objects and ``per_class``.
+    ``width``.  ``bands`` holds the summaries of ``Pairs`` for all, small, medium and large objects and ``per_class``;
+    ``best_f1`` the threshold of ``evaluation.threshold`` for masks.
     """
     listed = by_image(data, entries)
     results = coco.within(data, entries)  # as they came: ties of score are for the library to break
@@ -62,6 +64,7 @@ def assess(data: CocoData, entries: list[dict], max_detections: int) -> Assessme
     pairs = _pairs(data, objects, ranked, near, results, max_detections)
     boundary = coco.summarise(coco.averages_of(sized, ranked.rank, max_detections), data.categories.names)
     metrics = scores | {"boundary": boundary | {"width": _boundary_widths(data)}, "bands": bands(data, pairs)}
+    metrics |= {"best_f1": best_f1(found["segm"])}
     metrics |= coco.facts(data, len(results), max_detections)
     return Assessment(metrics, pairs, found, listed)
 

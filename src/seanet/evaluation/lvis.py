@@ -77,13 +77,15 @@ def in_place_of_coco(
 ) -> dict[str, Any]:
     """COCO's metrics with LVIS's AP for theirs, if that is what the data's file asks for; else as they are.
 
-    What is measured object by object stays.  Of ``boundary`` only the width does: its AP does not know what was searched for.
+    What is measured object by object stays.  Of ``boundary`` only the width does, of ``best_f1`` nothing: AP and F1 there
+    do not know what was searched for.
     """
     if not is_federated(data.file):
         return metrics
     found = metrics | score(data, results, max_detections)
     if "boundary" in metrics:
         found["boundary"] = {"width": metrics["boundary"]["width"]}
+        del found["best_f1"]
     return found
 
 

@@ -67,7 +67,16 @@ def notes(found: Mapping[str, Any]) -> list[str]:
         lines.insert(2, f"boundary: AP by Boundary IoU, width {width['ratio']:.0%} of the diagonal, here {span} px")
     if whole["without_boundary"]:
         lines.append(f"without a boundary, so left out: {whole['without_boundary']} that fill their image")
+    lines += best_f1(found.get("best_f1"))
     return lines if found["detections"] else [*lines, "nothing was detected, so every share is 0"]
+
+
+def best_f1(found: Mapping[str, Any] | None) -> list[str]:
+    """A line about ``evaluation.threshold``; none where there is no threshold."""
+    if not found or found["score"] is None:
+        return []
+    values = ", ".join(f"{name} {found[name]:.3f}" for name in ("precision", "recall"))
+    return [f"best F1 {found['F1']:.3f} of masks at IoU .5: of what scores over {found['score']:.3f}; {values}"]
 
 
 def _span(low: float | None, high: float | None) -> str:
@@ -98,7 +107,8 @@ def summary(result: "Run") -> str:
         for name, value in result.best["metrics"].items():
             kind, _, metric = name.partition("/")
             metrics.setdefault(kind, {})[metric] = value
-        lines = [f"best after step {result.best['step']}", *rows(metrics), ""]
+        kinds = {kind: scores for kind, scores in metrics.items() if "AP" in scores}
+        lines = [f"best after step {result.best['step']}", *rows(kinds), *best_f1(metrics.get("best_f1")), ""]
     if result.signal:
         lines.append(f"interrupted; --resume --out {result.folder} goes on")
     return "\n".join([*lines, f"{result.folder}: try  seanet predict {result.folder} IMAGE"])
