@@ -44,7 +44,10 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="default: runs/ablation/PRESET")
     parser.add_argument("--data", type=Path, metavar="DIR", help="of photographs: a COCO-style folder, train and val")
     parser.add_argument(
-        "--init-from", type=Path, metavar="OUT", help="of photographs: where cpu ran; default: runs/ablation/cpu"
+        "--init-from",
+        type=Path,
+        metavar="OUT",
+        help="of photographs: where cpu_long ran; default: runs/ablation/cpu_long",
     )
     parser.add_argument("--records", type=Path, help="default: benchmarks/experiment/records/PRESET")
     parser.add_argument("--jobs", type=int, help="runs at once; default: one for each core, or each of --devices")

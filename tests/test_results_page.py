@@ -354,6 +354,8 @@ def test_the_page(out, tmp_path):
     put(out, "mask_rcnn", found())
     put(out, "seanet", found(moved=2, missed="box"))
     put(out, "mask_rcnn_read_nms_60", found())
+    for row in ("mask_rcnn_fused", "seanet_fused"):
+        put(out, row, found(), seeds=1)
     records, page = put(out, "seanet_box", found(), seeds=1).parent, tmp_path / "docs" / "results.md"
     options = ["--records", str(records), "--page", str(page)]
     results.main([*options, "--out", str(out), "--resamples", "50", "--jobs", "1"])
@@ -380,6 +382,9 @@ def test_the_page(out, tmp_path):
     results.main(options)
     text = page.read_text(encoding="utf-8")
     assert "**With 4 times the steps**, 3 seeds: mask AP −" in text
+    assert "**With equal pooling and 4 times the steps**, 1 seed: mask AP 0.0" in text
+    shown = text[text.index("## A longer schedule") :]
+    assert "| `seanet_fused` | `mask_rcnn_fused` | 1 ¹ |" in shown
     assert "8 images to train on, 4 to measure by, 36 steps of 2." in text
 
 

@@ -122,14 +122,16 @@ def answer(evidence: Evidence, longer: Evidence | None = None) -> Iterator[str]:
         yield f"- {NAMES[key]}: {_said(evidence, key)}"
     yield "\n" + wording.KEY
     yield "\n" + _expected(evidence)
+    times = f"{any_record(longer)['steps'] / any_record(evidence)['steps']:g} times the steps" if longer else ""
     if longer and MAIN in longer.pairings:
-        times = any_record(longer)["steps"] / any_record(evidence)["steps"]
-        yield "\n" + wrapped(f"**With {times:g} times the steps**, {_at_once(longer, MAIN)}")
+        yield "\n" + wrapped(f"**With {times}**, {_at_once(longer, MAIN)}")
     if POOLED in evidence.pairings:
         yield "\n" + wrapped(
             "**With equal pooling.** The authors' SEANet pools from all levels, their baseline from one, as their parameters "
             f"show. From all levels in both, {_at_once(evidence, POOLED)}"
         )
+    if longer and POOLED in longer.pairings:
+        yield "\n" + wrapped(f"**With equal pooling and {times}**, {_at_once(longer, POOLED)}")
     yield "\n" + _other_rows(evidence)
 
 
@@ -237,11 +239,15 @@ def rows_sections(evidence: Evidence) -> Iterator[str]:
     ]
     for title, text, pairs, table in groups:
         if any(pair in evidence.pairings for pair in pairs):
-            rows = dict.fromkeys(name for row, against in pairs for name in (against, row))
-            levels = levels_table(evidence, [ROWS[name] for name in rows])
-            yield f"{title}\n\n{text}\n\n{levels}\n\n{changes_table(evidence, pairs, table)}"
+            yield f"{title}\n\n{text}\n\n{_levels(evidence, pairs)}\n\n{changes_table(evidence, pairs, table)}"
     if any(pair in evidence.pairings for pair in EQUAL):
         yield f"### The main comparison, made equal\n\n{wording.EQUALLED}\n\n{changes_table(evidence, EQUAL)}"
+
+
+def _levels(evidence: Evidence, pairs: Sequence[tuple[str, str]]) -> str:
+    """Of every row in ``pairs``, once."""
+    rows = dict.fromkeys(name for row, against in pairs for name in (against, row))
+    return levels_table(evidence, [ROWS[name] for name in rows])
 
 
 def _own(name: str) -> list[tuple[str, str]]:
@@ -258,13 +264,16 @@ def pictures(folder: Path) -> Iterator[str]:
 
 
 def other(evidence: Evidence, text: str) -> Iterator[str]:
-    """The main rows of another preset."""
+    """The main rows of another preset, and what else is measured there."""
     facts = any_record(evidence)
     images = facts["data"]["images"]
     size = f"{images['train']} images to train on, {images['val']} to measure by, {facts['steps']} steps of {facts['batch']}."
     yield f"{text}\n\n{size}\n\n{main_table(evidence, *MAIN)}"
     if evidence.errors:
         yield f"What the best-ranked boxes are, as above:\n\n{errors_table(evidence, MAIN[::-1])}"
+    pairs = [pair for pair in PAIRS if pair != MAIN and pair in evidence.pairings]
+    if pairs:
+        yield f"Other rows:\n\n{_levels(evidence, pairs)}\n\n{changes_table(evidence, pairs)}"
 
 
 def any_record(evidence: Evidence) -> dict:

@@ -70,7 +70,7 @@ GPU = Preset(
 """Steps so that both main rows, with their data and their measuring, take less than 25 minutes on one H100, if a step of
 seanet_r50 takes 0.25 s there: an estimate.  The data take less than one of them on 16 cores: an image of 320 pixels takes
 13 ms of a core, one of 512 then about 33 ms, and 8 processes draw the 7000."""
-PHOTOGRAPHS = Preset("photographs", "lite", None, 400, 4, (0, 1, 2), (*SHARED, "train.workers=0"), init="cpu")
+PHOTOGRAPHS = Preset("photographs", "lite", None, 1600, 4, (0,), (*SHARED, "train.workers=0"), init=LONG.name)
 """Fine-tuning at the recipe's own size and rate on a folder of photographs, whose classes are made one: of COCO's 80, a few
 hundred photographs show most too seldom to be learned in so few steps."""
 TINY = Preset(

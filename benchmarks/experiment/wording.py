@@ -114,8 +114,8 @@ OTHERS = {
     "cpu_long": """\
 ## A longer schedule
 
-The main rows once more on the same data, with more steps. Where no row has several seeds, how far seeds stray is taken
-from the shorter runs.""",
+The main rows once more on the same data, with more steps, and those of equal pooling. Where no row has several seeds, how
+far seeds stray is taken from the shorter runs.""",
     "photographs": """\
 ## On photographs
 
