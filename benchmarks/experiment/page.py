@@ -41,9 +41,10 @@ EQUAL = (
     ("seanet_read_nms_50", "mask_rcnn"),
     ("seanet", "mask_rcnn_read_nms_60"),
     POOLED,
+    ("seanet", "mask_rcnn_fused"),
     ("seanet_hard", "mask_rcnn_hard"),
 )
-"""The main comparison again, with something that the two rows do differently made equal, or changed in both."""
+"""The main comparison again: what the two rows do differently made equal, given to the baseline alone, or changed in both."""
 JUDGED = (
     *("mask_rcnn", "seanet", "seanet_box", "seanet_edge", "seanet_class_4"),
     *("seanet_read_nms_50", "mask_rcnn_read_nms_60"),

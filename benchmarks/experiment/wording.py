@@ -108,7 +108,8 @@ gaps](paper.md#what-the-paper-leaves-open)."""
 
 EQUALLED = """\
 The two recipes suppress boxes at different IoUs (.6 and .5), and settings could favour one of them. So SEANet stands
-beside Mask R-CNN once more with equal suppression, and with settings changed in both."""
+beside Mask R-CNN once more with equal suppression, with settings changed in both, and beside one that alone pools from
+all levels."""
 
 OTHERS = {
     "cpu_long": """\
