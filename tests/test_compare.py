@@ -217,6 +217,8 @@ def test_page_stands_alone(pair, tmp_path):
     assert "<b>&" not in text
     assert "&lt;b&gt;&amp;" in text
     assert "worse" in text
+    best = [contender.assessment.metrics["best_f1"] for contender in pair.contenders]
+    assert all(f"{found['F1']:.3f}, of what scores over" in text for found in best)
     assert "better" in text
     assert [p.name for p in written.path.parent.iterdir()] == ["page.html"]
 

@@ -56,6 +56,10 @@ def hits(score: list[float], true: list[bool], objects: int) -> Hits:
 def test_known_answers(score, true, objects, wanted):
     found = best_f1(hits(score, true, objects))
     assert tuple(found.values()) == pytest.approx(wanted)
+    over, f1, precision, recall = (f"{value:.3f}" for value in wanted)
+    assert line(found) == [
+        f"best F1 of masks at IoU .5: {f1}, of what scores over {over} (precision {precision}, recall {recall})"
+    ]
 
 
 @pytest.mark.parametrize(("score", "true", "objects"), [([], [], 3), ([0.5], [False], 3), ([0.5], [False], 0)])

@@ -44,6 +44,7 @@ from seanet.report.charts import STROKES, bar_chart, line_chart, shortened
 from seanet.report.draw import Colour
 from seanet.report.files import write_whole
 from seanet.report.page import embedded
+from seanet.report.text import best_f1
 
 CHART = (420, 290)
 SHOWN_CLASSES = 20
@@ -168,6 +169,7 @@ def _model(contender: Contender, letter: str, i: int) -> dict[str, Any]:
     else:
         digest = (facts.get("digest") or "none")[:12]
         lines = [f"recipe {facts['recipe']}, weights {digest}, epoch {facts['epoch']:g}, step {facts['step']:,}"]
+    lines += best_f1(contender.assessment.metrics["best_f1"])
     latency = contender.latency
     if latency is not None:
         lines.append(f"timed on {latency['device']}: median of {latency['images']:,} images")

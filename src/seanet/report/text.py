@@ -76,7 +76,7 @@ def best_f1(found: Mapping[str, Any] | None) -> list[str]:
     if not found or found["score"] is None:
         return []
     values = ", ".join(f"{name} {found[name]:.3f}" for name in ("precision", "recall"))
-    return [f"best F1 {found['F1']:.3f} of masks at IoU .5: of what scores over {found['score']:.3f}; {values}"]
+    return [f"best F1 of masks at IoU .5: {found['F1']:.3f}, of what scores over {found['score']:.3f} ({values})"]
 
 
 def _span(low: float | None, high: float | None) -> str:
