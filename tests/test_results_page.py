@@ -381,8 +381,10 @@ def test_the_page(out, tmp_path):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"steps": 36}))
     results.main(options)
     text = page.read_text(encoding="utf-8")
-    assert "**With 4 times the steps**, 3 seeds: mask AP −" in text
-    assert "**With equal pooling and 4 times the steps**, 1 seed: mask AP 0.0" in text
+    assert "| 9 steps | one level | 100.0 ± 0.0 to " in text
+    assert "| 36 steps | one level | 100.0 ± 0.0 to " in text
+    assert "| 36 steps | all levels | 100.0 ¹ to 100.0 ¹ | 0.0 (0.0, 0.0) |" in text
+    assert "on photographs" not in text[: text.index("## The data")].partition("| after |")[2]
     shown = text[text.index("## A longer schedule") :]
     assert "| `seanet_fused` | `mask_rcnn_fused` | 1 ¹ |" in shown
     assert "8 images to train on, 4 to measure by, 36 steps of 2." in text
@@ -402,7 +404,7 @@ def test_mistakes_are_named(out, tmp_path):
     put(out, "mask_rcnn", found())
     records = put(out, "seanet", found(moved=2))
     evidence = measured(out, records)
-    assert "\n".join(answer(evidence))
+    assert "\n".join(answer(evidence, {}))
     with pytest.raises(UserError, match=r"nowhere.*no records there"):
         read_evidence(tmp_path / "nowhere")
     (out / "results" / "seanet-s1.json").unlink()

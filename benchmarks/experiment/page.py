@@ -4,7 +4,7 @@ Figures and verdicts are put in by code; what a person wrote here says how to re
 """
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -15,6 +15,7 @@ from experiment.pictures import EXAMPLES, SHEETS
 from experiment.rows import GROUPS, ROWS
 from experiment.tables import (
     NAMES,
+    Compared,
     change,
     changes_table,
     errors_table,
@@ -34,7 +35,7 @@ from experiment.verdicts import BETTER, SURE, WORSE, least, verdict
 from seanet.report.files import write_whole
 
 MAIN = ("seanet", "mask_rcnn")
-LONGER = "cpu_long"
+LONGER = ("cpu_long", "photographs")  # presets of which the short answer speaks too
 HEADLINES = ("segm/AP", "segm/AP75", "bbox/AP", "boundary/AP", "TA@R/1px", "TA@R/3px", "TA@R/8px")
 POOLED = ("seanet_fused", "mask_rcnn_fused")
 EQUAL = (
@@ -81,7 +82,7 @@ def sections(evidence: Evidence, folder: Path, records: Path) -> Iterator[str]:
     sizes = {**facts["data"]["images"], "size": facts["data"]["size"], "steps": facts["steps"], "batch": facts["batch"]}
     others = dict(_others(evidence, records))
     yield wording.QUESTION
-    yield "## The short answer\n\n" + "\n".join(answer(evidence, others.get(LONGER)))
+    yield "## The short answer\n\n" + "\n".join(answer(evidence, others))
     yield wording.DATA.format(**sizes)
     yield from _picture(folder, EXAMPLES, "Images of each failure with the outlines of their objects")
     yield "## How it was run\n\n" + how(evidence)
@@ -90,7 +91,7 @@ def sections(evidence: Evidence, folder: Path, records: Path) -> Iterator[str]:
     yield folded("By IoU, in figures", profile_table(evidence, *MAIN))
     yield "### By failure\n\n" + wording.BY_FAILURE
     yield from _picture(folder, "failures.svg", CHARTS["failures.svg"])
-    yield glance_table(evidence, *MAIN, kinds(evidence))
+    yield glance_table(["images"], (((f"`{kind}`",), evidence, MAIN, kind) for kind in (ALL, *kinds(evidence))))
     yield folded("All figures by failure", failure_table(evidence, *MAIN, kinds(evidence)))
     yield from boxes_and_masks(evidence)
     yield from rows_sections(evidence)
@@ -112,8 +113,8 @@ def _others(evidence: Evidence, records: Path) -> Iterator[tuple[str, Evidence]]
             yield name, replace(found, lender=evidence) if same else found
 
 
-def answer(evidence: Evidence, longer: Evidence | None = None) -> Iterator[str]:
-    """What may be said of the main rows, worded by the verdicts; ``longer``: of the same rows with more steps."""
+def answer(evidence: Evidence, others: Mapping[str, Evidence]) -> Iterator[str]:
+    """What may be said of the main rows, worded by the verdicts, and of the same rows in other presets."""
     if MAIN not in evidence.pairings:
         yield "The difference of the main rows is not measured yet."
         return
@@ -123,25 +124,19 @@ def answer(evidence: Evidence, longer: Evidence | None = None) -> Iterator[str]:
         yield f"- {NAMES[key]}: {_said(evidence, key)}"
     yield "\n" + wording.KEY
     yield "\n" + _expected(evidence)
-    times = f"{any_record(longer)['steps'] / any_record(evidence)['steps']:g} times the steps" if longer else ""
-    if longer and MAIN in longer.pairings:
-        yield "\n" + wrapped(f"**With {times}**, {_at_once(longer, MAIN)}")
-    if POOLED in evidence.pairings:
-        yield "\n" + wrapped(
-            "**With equal pooling.** The authors' SEANet pools from all levels, their baseline from one, as their parameters "
-            f"show. From all levels in both, {_at_once(evidence, POOLED)}"
-        )
-    if longer and POOLED in longer.pairings:
-        yield "\n" + wrapped(f"**With equal pooling and {times}**, {_at_once(longer, POOLED)}")
+    lines = (line for line in _otherwise(evidence, others) if line[2] in line[1].pairings)
+    yield f"\n{wording.OTHERWISE}\n\n{glance_table(['after', 'pooling from', 'mask AP, levels'], lines)}"
     yield "\n" + _other_rows(evidence)
 
 
-def _at_once(evidence: Evidence, pair: tuple[str, str]) -> str:
-    """The headlines of two rows in a sentence."""
-    found = {key: evidence.difference(*pair, key) for key in HEADLINES}
-    said = [f"{NAMES[key]} {change(d)}, {verdict(evidence, *pair, key)}" for key, d in found.items() if d]
-    seeds = len(evidence.pairings[pair].seeds)
-    return f"{seeds} seed{'s' * (seeds > 1)}: {'; '.join(said)}."
+def _otherwise(evidence: Evidence, others: Mapping[str, Evidence]) -> Iterator[Compared]:
+    """The main comparison with fewer and more steps, with equal pooling, and on photographs."""
+    for found in (evidence, *(others[name] for name in LONGER if name in others)):
+        facts = any_record(found)
+        data = "" if facts["data"] == any_record(evidence)["data"] else " on photographs"
+        for pair, pooling in ((MAIN, "one level"), (POOLED, "all levels")):
+            levels = " to ".join(level(found.values(row, "segm/AP")) for row in reversed(pair))
+            yield (f"{facts['steps']} steps{data}", pooling, levels), found, pair, ALL
 
 
 def _said(evidence: Evidence, key: str) -> str:

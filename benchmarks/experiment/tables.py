@@ -37,6 +37,9 @@ SHORT = ("segm/AP", "segm/AP75", "bbox/AP", "boundary/AP", "TA@R/3px")
 GLANCE = ("segm/AP", "bbox/AP", "boundary/AP", "TA@R/1px", "TA@R/8px")
 BY_FAILURE = ("segm/AP", "segm/AP75", "bbox/AP", "boundary/AP", "TA@R/1px", "TA@R/3px", "TA@R/8px")
 
+Compared = tuple[tuple[str, ...], Evidence, tuple[str, str], str]
+"""What is said of a comparison, the evidence, both rows, and the kind of failure whose images are looked at."""
+
 IN_TRUE_BOXES = {
     "mask_iou": "mask IoU",
     **{key: NAMES[key] for key in ("TA/1px", "TA/3px", "TA/8px")},
@@ -108,13 +111,13 @@ def profile_table(evidence: Evidence, row: str, against: str) -> str:
     return markdown(["IoU", "mask AP: difference, 95 %"], lines)
 
 
-def glance_table(evidence: Evidence, row: str, against: str, kinds: Sequence[str]) -> str:
-    """Differences in a few figures by kind of failure."""
-    lines = []
-    for kind in (ALL, *kinds):
-        said = {key: verdict(evidence, row, against, key, kind) in SURE for key in GLANCE}
-        lines.append([f"`{kind}`", *(change(evidence.difference(row, against, k, kind), said[k]) for k in GLANCE)])
-    return markdown(["images", *(NAMES[key] for key in GLANCE)], lines)
+def glance_table(head: Sequence[str], lines: Iterable[Compared]) -> str:
+    """Differences in a few figures behind the words of each line, which ``head`` is of."""
+    cells = []
+    for words, evidence, pair, kind in lines:
+        said = {key: verdict(evidence, *pair, key, kind) in SURE for key in GLANCE}
+        cells.append([*words, *(change(evidence.difference(*pair, key, kind), said[key]) for key in GLANCE)])
+    return markdown([*head, *(NAMES[key] for key in GLANCE)], cells, left=len(head))
 
 
 def failure_table(evidence: Evidence, row: str, against: str, kinds: Sequence[str]) -> str:
