@@ -119,7 +119,7 @@ def test_a_model_is_evaluated_at_the_files_resolution(tmp_path):
     assert {"boundary/AP", "segm/AP50", "bbox/AR"} <= set(flat(metrics)), "names for train.metric"
     plain = evaluate(model, data, workers=0, boundary=False)
     assert plain == {name: metrics[name] for name in plain}
-    assert {"boundary", "bands"} == set(metrics) - set(plain)
+    assert {"boundary", "bands", "best_f1"} == set(metrics) - set(plain)
     assert [sum(entry["image_id"] == image.id for entry in entries) for image in data.images] == [7] * 4
     pairs = list(predictions(model, data, batch=3, workers=0))
     assert [record.id for record, _ in pairs] == [1, 2, 3, 4]
