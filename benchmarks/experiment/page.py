@@ -124,8 +124,8 @@ def answer(evidence: Evidence, others: Mapping[str, Evidence]) -> Iterator[str]:
         yield f"- {NAMES[key]}: {_said(evidence, key)}"
     yield "\n" + wording.KEY
     yield "\n" + _expected(evidence)
-    lines = (line for line in _otherwise(evidence, others) if line[2] in line[1].pairings)
-    yield f"\n{wording.OTHERWISE}\n\n{glance_table(['after', 'pooling from', 'mask AP, levels'], lines)}"
+    table = glance_table(["after", "pooling from", "mask AP, levels"], _otherwise(evidence, others))
+    yield f"\n{wording.OTHERWISE}\n\n{table}"
     yield "\n" + _other_rows(evidence)
 
 
@@ -135,8 +135,9 @@ def _otherwise(evidence: Evidence, others: Mapping[str, Evidence]) -> Iterator[C
         facts = any_record(found)
         data = "" if facts["data"] == any_record(evidence)["data"] else " on photographs"
         for pair, pooling in ((MAIN, "one level"), (POOLED, "all levels")):
-            levels = " to ".join(level(found.values(row, "segm/AP")) for row in reversed(pair))
-            yield (f"{facts['steps']} steps{data}", pooling, levels), found, pair, ALL
+            if pair in found.pairings:
+                levels = " to ".join(level(found.values(row, "segm/AP")) for row in reversed(pair))
+                yield (f"{facts['steps']} steps{data}", pooling, levels), found, pair, ALL
 
 
 def _said(evidence: Evidence, key: str) -> str:

@@ -11,6 +11,8 @@ from experiment.rows import Row
 from experiment.verdicts import SURE, beyond_noise, verdict
 
 from seanet.papers import TABLES
+from seanet.report.cells import number
+from seanet.report.cells import signed as with_sign
 
 NAMES = {
     "segm/AP": "mask AP",
@@ -55,7 +57,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) 
 
 
 def percent(value: float) -> str:
-    return f"{100 * value:.1f}" if math.isfinite(value) else "-"
+    return number(value, "share")
 
 
 def level(values: Sequence[float]) -> str:
@@ -86,10 +88,7 @@ def change(found: Difference | None, sure: bool = False) -> str:
 
 def signed(value: float) -> str:
     """In percent points, with a true minus; what rounds to nothing has no sign, and nan is "-"."""
-    if not math.isfinite(value):
-        return "-"
-    text = f"{100 * value:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
+    return with_sign(value, "share") if math.isfinite(value) else "-"
 
 
 def main_table(evidence: Evidence, row: str, against: str) -> str:
@@ -113,11 +112,11 @@ def profile_table(evidence: Evidence, row: str, against: str) -> str:
 
 def glance_table(head: Sequence[str], lines: Iterable[Compared]) -> str:
     """Differences in a few figures behind the words of each line, which ``head`` is of."""
-    cells = []
+    rows = []
     for words, evidence, pair, kind in lines:
         said = {key: verdict(evidence, *pair, key, kind) in SURE for key in GLANCE}
-        cells.append([*words, *(change(evidence.difference(*pair, key, kind), said[key]) for key in GLANCE)])
-    return markdown([*head, *(NAMES[key] for key in GLANCE)], cells, left=len(head))
+        rows.append([*words, *(change(evidence.difference(*pair, key, kind), said[key]) for key in GLANCE)])
+    return markdown([*head, *(NAMES[key] for key in GLANCE)], rows, left=len(head))
 
 
 def failure_table(evidence: Evidence, row: str, against: str, kinds: Sequence[str]) -> str:
