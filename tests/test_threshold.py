@@ -51,6 +51,8 @@ def hits(score: list[float], true: list[bool], objects: int) -> Hits:
         ([0.9, 0.8, 0.1], [True, True, False], 2, (0.45, 1.0, 1.0, 1.0)),
         ([0.1, 0.9, 0.8], [True, True, False], 2, (0.05, 0.8, 2 / 3, 1.0)),
         ([0.6, 0.6], [False, True], 4, (0.3, 1 / 3, 0.5, 0.25)),
+        ([-2.0, -1.0], [True, True], 2, (-2.5, 1.0, 1.0, 1.0)),
+        ([0.0], [True], 1, (-0.5, 1.0, 1.0, 1.0)),
     ],
 )
 def test_known_answers(score, true, objects, wanted):
